@@ -1,0 +1,236 @@
+"""The command line: compute records without a notebook, see what is there, compare, redraw."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import yaml
+
+from . import data, papers, runs
+from .access import AccessError
+from .files import DamagedFile
+from .records import Spec, Store, frame
+
+
+def _names(requested: list[str]) -> list[str]:
+    names = list(papers.PAPERS) if requested in ([], ["all"]) else requested
+    for name in names:
+        papers.paper(name)
+    return names
+
+
+def _overrides(arguments) -> dict:
+    out = {}
+    for assignment in arguments.set or []:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set got {assignment!r}; it must be KEY=VALUE: for example --set model=allcnn-24.")
+        out[key] = yaml.safe_load(value)
+    if arguments.seeds is not None:
+        out["seeds"] = arguments.seeds
+    return out
+
+
+def _plan(name: str, arguments) -> list[Spec]:
+    """The specs that the command line asks for; every scenario is checked against its data before anything is computed."""
+    values = papers.settings(name, arguments.preset, **_overrides(arguments))
+    if arguments.scenario:
+        kind = arguments.scenario.split(":")[0]
+        sets = {s.split(":")[0]: d for s, d in reversed(values["scenarios"].items())}
+        default = next(iter(values["scenarios"].values()))
+        values["scenarios"] = {arguments.scenario: sets.get(kind, default)}
+        values["focus"] = arguments.scenario
+    for scenario, dataset in values["scenarios"].items():
+        data.split(data.load(dataset), scenario)
+    specs = papers.paper(name).plan(values)
+    if arguments.method:
+        from .methods import method
+        if arguments.method != "original":
+            method(arguments.method)
+        specs = [s for s in specs if s.method == arguments.method]
+    return specs
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def run(arguments) -> None:
+    for name in _names(arguments.papers):
+        specs = _plan(name, arguments)
+        store = Store.fresh(arguments.preset, name)
+        reuse = None if arguments.recompute else Store.reference(arguments.preset, name)
+        known = store.read() | (reuse.read() if reuse else {})
+        missing = [s for s in specs if s.key not in known]
+        there = len(specs) - len(missing)
+        print(f"{name} at preset {arguments.preset}: {len(specs)} runs, {there} already there, {len(missing)} to compute.", flush=True)
+        if missing:
+            epochs, seconds = runs.estimate(missing, arguments.jobs)
+            print(f"  {len(runs.jobs_of(missing))} reference models and the runs: about {epochs:,.0f} training-epoch equivalents, likely "
+                  f"{_duration(seconds)} with {arguments.jobs} process(es) on this machine. Interrupt freely: it resumes.", flush=True)
+        if arguments.dry_run:
+            continue
+        with runs.pool(arguments.jobs if missing else 1) as executor:
+            runs.runs(specs, store, reuse=reuse, executor=executor)
+        if missing:
+            print(f"  done: {store.path}", flush=True)
+
+
+def status(arguments) -> None:
+    for name in _names(arguments.papers):
+        for preset in papers.PRESETS:
+            try:
+                keys = {s.key for s in papers.paper(name).plan(papers.settings(name, preset))}
+            except KeyError:                                                    # the preset has no section for this paper
+                continue
+            for title, store in (("reference", Store.reference(preset, name)), ("this machine", Store.fresh(preset, name))):
+                have = set(store.read())
+                print(f"{name} {preset} {title:>12}: {len(keys & have)} computed, {len(keys - have)} missing, "
+                      f"{len(have - keys)} stale or from other settings")
+
+
+def verify(arguments) -> int:
+    from .verify import verify as compare
+    failed = False
+    for name in _names(arguments.papers):
+        report = compare(name, arguments.preset)
+        print(f"{name} at preset {arguments.preset}: {len(report.values)} numbers compared, {100 * report.outside:.1f} % outside their "
+              f"tolerance, {report.missing} reference records not computed here")
+        by = report.values.groupby(["study", "method"]).agg(numbers=("outside", "size"), outside=("outside", "sum"),
+                                                            largest=("difference", "max")).reset_index()
+        print(by.to_markdown(index=False, floatfmt=".4f"))
+        worst = report.values[report.values.outside].sort_values("difference", ascending=False).head(10)
+        if len(worst):
+            shown = worst[["run", "metric", "reference", "here", "difference", "tolerance"]]
+            print("\nThe largest differences outside:\n" + shown.to_markdown(index=False, floatfmt=".4f"))
+        print("\n" + report.verdicts.to_markdown(index=False))
+        print("reproduced" if report.passed else "NOT reproduced")
+        failed |= not report.passed
+    return int(failed)
+
+
+def records(arguments) -> None:
+    for name in _names(arguments.papers):
+        keys = [s.key for s in papers.paper(name).plan(papers.settings(name, arguments.preset))]
+        fresh, reference = Store.fresh(arguments.preset, name).read(), Store.reference(arguments.preset, name)
+        lacking = sum(k not in fresh for k in keys)
+        if lacking:
+            raise ValueError(f"{lacking} of {len(keys)} records of {name} are missing; all must be there: run "
+                             f"'python -m unlearnlib run {name} --preset {arguments.preset} --recompute' first.")
+        reference.path.unlink(missing_ok=True)
+        reference.add(fresh[k] for k in keys)
+        print(f"{reference.path}: {len(keys)} records")
+
+
+def notebook(arguments) -> None:
+    from . import notebooks
+    for name in _names(arguments.papers):
+        path = notebooks.in_place(name) if arguments.in_place else \
+            notebooks.execute(name, arguments.preset, recompute=arguments.recompute, seeds=arguments.seeds)
+        print(f"executed: {path}")
+
+
+def draw(arguments) -> None:
+    for name in _names(arguments.papers):
+        presets = [arguments.preset] if not arguments.committed else \
+            [p for p in papers.PRESETS if p != "digits" and Store.reference(p, name).path.exists()]
+        for preset in presets:
+            for done in papers.draw(papers.Session(name, preset, write=True)):
+                print(f"{name} {preset}: {done}")
+
+
+def datasets(arguments) -> None:
+    if arguments.action == "fetch":
+        from torchvision.datasets import CIFAR10, CIFAR100
+        known = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+        if arguments.name not in known:
+            raise ValueError(f"data set is {arguments.name!r}; it must be one of {', '.join(known)} (cifar20 reads cifar100): correct it.")
+        try:
+            known[arguments.name](str(data.data_root()), download=True)
+        except OSError as error:
+            raise data.DataError(f"{arguments.name} could not be fetched ({error}); its server must be reachable: try again, or set "
+                                 "UNLEARNLIB_DATA to a folder that holds it.") from error
+    for name in data.DATASETS:
+        try:
+            d = data.load(name)
+            print(f"{name:>9}: {len(d.train_labels):,} training, {len(d.val_labels):,} validation, {len(d.test_labels):,} test images, "
+                  f"{len(d.class_names)} classes")
+        except data.DataError as error:
+            print(f"{name:>9}: {error}")
+
+
+def tune(arguments) -> None:
+    """Repeat the search for hyper-parameters: smallest Avg.Gap at the pilot seed, for every method by the same rule."""
+    from .tables import with_distance
+    for name in _names(arguments.papers):
+        trials = papers.paper(name).tuning(papers.settings(name, arguments.preset))
+        folder = data.cache_root() / "tuning" / f"{name}-{arguments.preset}.jsonl"
+        with runs.pool(arguments.jobs) as executor:
+            done = runs.runs([t[-1] for t in trials], Store(folder), executor=executor)
+        table = with_distance(frame(done)).assign(kind=[t[1] for t in trials], tried=[str(t[2]) for t in trials])
+        table = table[table.method != "retrain"].sort_values(["kind", "method", "avg_gap"])
+        table["chosen"] = ~table.duplicated(["kind", "method"])
+        print(table[["kind", "method", "tried", "avg_gap", "tow", "acc_forget", "acc_retain", "acc_test", "mia_entropy", "chosen"]]
+              .to_markdown(index=False, floatfmt=".3f"))
+
+
+def bench(arguments) -> None:
+    from . import bench as benchmark
+    benchmark.main()
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m unlearnlib", description="Re-run machine-unlearning papers, without a notebook.")
+    commands = top.add_subparsers(dest="command", required=True)
+
+    def command(name: str, function, text: str, preset: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(function=function)
+        sub.add_argument("papers", nargs="*", help=f"{', '.join(papers.PAPERS)}, or all (default)")
+        if preset:
+            sub.add_argument("--preset", default="digits", help=f"the scale: {', '.join(papers.PRESETS)} (default: digits)")
+        return sub
+
+    sub = command("run", run, "compute the missing records of papers; says what it will do and how long it is likely to take")
+    sub.add_argument("--seeds", type=int, help="seeds of the whole pipeline (default: the preset's)")
+    sub.add_argument("--jobs", type=int, default=1, help="processes side by side, one thread each (default: 1)")
+    sub.add_argument("--scenario", help="only this one: class:ID, subclass:ID or random:FRACTION, also one that the preset lacks")
+    sub.add_argument("--method", help="only this method's runs")
+    sub.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a number of the preset (repeatable)")
+    sub.add_argument("--recompute", action="store_true", help="do not read the committed reference records: really run everything")
+    sub.add_argument("--dry-run", action="store_true", help="say what would be computed, and stop")
+    command("status", status, "what is computed, missing, stale", preset=False)
+    command("verify", verify, "compare this machine's records with the reference")
+    command("records", records, "take this machine's records as the new reference")
+    sub = command("notebook", notebook, "execute notebooks: a copy into the cache folder, or in place")
+    sub.add_argument("--recompute", action="store_true", help="use this machine's own records, not the reference")
+    sub.add_argument("--seeds", type=int)
+    sub.add_argument("--in-place", action="store_true", help="with the notebook's own defaults, storing its outputs in it")
+    sub = command("draw", draw, "draw figures and verdicts from reference records, without a notebook")
+    sub.add_argument("--committed", action="store_true", help="every preset above digits that has reference records")
+    sub = command("tune", tune, "repeat the search for hyper-parameters at the pilot seed")
+    sub.add_argument("--jobs", type=int, default=1)
+    sub = commands.add_parser("data", help="which data sets are there, and how to get the rest")
+    sub.add_argument("action", nargs="?", choices=["list", "fetch"], default="list")
+    sub.add_argument("name", nargs="?", default="")
+    sub.set_defaults(function=datasets)
+    commands.add_parser("bench", help="time our implementations against the forms a user would run otherwise").set_defaults(function=bench)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    runs.single_thread()
+    try:
+        return int(arguments.function(arguments) or 0)
+    except (ValueError, data.DataError, DamagedFile, AccessError, PermissionError) as error:
+        print(f"unlearnlib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("unlearnlib: interrupted; what was computed is kept, and the same command goes on there.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""Data sets as tensors in memory, their splits, and what a scenario forgets."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .access import Access
+
+# CIFAR-20: the 20 superclasses of CIFAR-100, as the fine classes that each holds (official SSD code and data set).
+CIFAR20 = ((4, 30, 55, 72, 95), (1, 32, 67, 73, 91), (54, 62, 70, 82, 92), (9, 10, 16, 28, 61), (0, 51, 53, 57, 83),
+           (22, 39, 40, 86, 87), (5, 20, 25, 84, 94), (6, 7, 14, 18, 24), (3, 42, 43, 88, 97), (12, 17, 37, 68, 76),
+           (23, 33, 49, 60, 71), (15, 19, 21, 31, 38), (34, 63, 64, 66, 75), (26, 45, 77, 79, 99), (2, 11, 35, 46, 98),
+           (27, 29, 44, 78, 93), (36, 50, 65, 74, 80), (47, 52, 56, 59, 96), (8, 13, 48, 58, 90), (41, 69, 81, 85, 89))
+CIFAR20_NAMES = ("aquatic mammals", "fish", "flowers", "food containers", "fruit and vegetables", "electrical devices",
+                 "furniture", "insects", "large carnivores", "man-made outdoor", "natural scenes", "large herbivores",
+                 "medium mammals", "invertebrates", "people", "reptiles", "small mammals", "trees", "vehicles 1", "vehicles 2")
+CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)      # the official code's, for all CIFAR sets
+
+DIGITS_NOISE = 0.35       # standard deviation on the [0, 1] scale: part of the data set, like a file
+DATASETS = ("digits", "digits5", "cifar10", "cifar100", "cifar20")
+
+
+class DataError(RuntimeError):
+    """A data set is missing, damaged or unknown, or a scenario does not fit it."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """One data set. Images ``(n, c, h, w)`` float32 in [0, 1] or uint8; labels ``(n,)`` int64.
+
+    ``fine`` labels are the finer classes that a sub-class scenario forgets (equal to the labels where there are none).
+    Held-out data come in two disjoint halves: ``val`` for methods that may look at held-out data, ``test`` for reporting.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    train_fine: Tensor
+    val_images: Tensor
+    val_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    test_fine: Tensor
+    class_names: tuple[str, ...]
+    fine_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the training and test tensors: two data sets with one fingerprint are the same."""
+        digest = hashlib.sha256(self.name.encode())
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def to(self, device) -> Data:
+        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+
+def data_root() -> Path:
+    """Where real data sets are looked for: ``UNLEARNLIB_DATA``, else ``data`` in the cache folder."""
+    return Path(os.environ.get("UNLEARNLIB_DATA") or cache_root() / "data").expanduser()
+
+
+def cache_root() -> Path:
+    """Where models and executed notebooks are kept: ``UNLEARNLIB_CACHE``, else ``~/.cache/unlearnlib``."""
+    return Path(os.environ.get("UNLEARNLIB_CACHE") or "~/.cache/unlearnlib").expanduser()
+
+
+@lru_cache(maxsize=4)
+def load(name: str, *, noise: float = DIGITS_NOISE) -> Data:
+    """Read a data set into memory.
+
+    Parameters
+    ----------
+    name: ``digits`` (scikit-learn's 1,797 handwritten digits, 8x8, 10 classes, with seeded noise), ``digits5`` (the same
+        images with five superclasses 0-1, 2-3, ..., 8-9), ``cifar10``, ``cifar100``, ``cifar20`` (from :func:`data_root`,
+        through torchvision's own classes and their checksums).
+    noise: standard deviation of the Gaussian noise that is added once to the digits, on the [0, 1] scale; 0 for clean ones.
+
+    Raises
+    ------
+    DataError: unknown name, or files that are missing or damaged; the message says how to get them.
+    """
+    if name not in DATASETS:
+        raise DataError(f"data set is {name!r}; it must be one of {', '.join(DATASETS)}: correct the name.")
+    return _digits(name, noise) if name.startswith("digits") else _cifar(name)
+
+
+def _digits(name: str, noise: float) -> Data:
+    from sklearn.datasets import load_digits
+    bunch = load_digits()
+    order = np.random.RandomState(0).permutation(len(bunch.target))             # RandomState: frozen across numpy versions
+    clean = torch.from_numpy((bunch.images / 16)[order][:, None]).float()       # (1797, 1, 8, 8)
+    fine = torch.from_numpy(bunch.target[order]).long()
+    gaussian = torch.from_numpy(np.random.RandomState(1).standard_normal(clean.shape)).float()
+    images = clean + noise * gaussian
+    labels = fine // 2 if name == "digits5" else fine
+    digits = tuple(str(d) for d in range(10))
+    names = tuple(f"{d}-{d + 1}" for d in range(0, 10, 2)) if name == "digits5" else digits
+    train, val, test = slice(0, 1000), slice(1000, 1398), slice(1398, None)
+    return Data(name, images[train], labels[train], fine[train], images[val], labels[val], images[test], labels[test],
+                fine[test], names, digits, mean=(0.305,), std=(0.5,))
+
+
+def _cifar(name: str) -> Data:
+    from torchvision.datasets import CIFAR10, CIFAR100
+    kind = CIFAR10 if name == "cifar10" else CIFAR100
+    root, source = data_root(), "cifar10" if name == "cifar10" else "cifar100"
+    try:
+        sets = [kind(str(root), train=train, download=False) for train in (True, False)]
+    except Exception as error:                                                  # missing, truncated or altered files
+        raise DataError(f"{source} was not found, or is damaged, in {root} ({type(error).__name__}); it must be torchvision's "
+                        f"{kind.base_folder}: set UNLEARNLIB_DATA to its folder, or run "
+                        f"'python -m unlearnlib data fetch {source}'.") from error
+    images = [torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous() for s in sets]      # uint8 (n, 3, 32, 32)
+    fine = [torch.tensor(s.targets) for s in sets]
+    names = fine_names = tuple(sets[0].classes)
+    labels = fine
+    if name == "cifar20":
+        superclass = torch.empty(100, dtype=torch.long)
+        for coarse, members in enumerate(CIFAR20):
+            superclass[list(members)] = coarse
+        labels, names = [superclass[f] for f in fine], CIFAR20_NAMES
+    order = torch.from_numpy(np.random.RandomState(0).permutation(len(fine[1])))
+    val, test = order[: len(order) // 2], order[len(order) // 2:]
+    return Data(name, images[0], labels[0], fine[0], images[1][val], labels[1][val], images[1][test], labels[1][test],
+                fine[1][test], names, fine_names, CIFAR_MEAN, CIFAR_STD)
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a scenario forgets: index tensors into the training images, and masks over the test images.
+
+    ``forget`` and ``retain`` index the training set, disjoint and together all of it. ``test_forget`` is the boolean mask of
+    the test images of the forgotten (sub)class; it is empty in the random scenario, where no test image is forgotten.
+    """
+
+    data: Data
+    scenario: str
+    kind: str
+    forget: Tensor
+    retain: Tensor
+    test_forget: Tensor
+    forget_classes: tuple[int, ...]
+
+    def access(self) -> Access:
+        """Forget, retain and held-out (validation) data in the order in which the official loaders present them."""
+        d = self.data
+        return Access(forget=(d.train_images[self.forget], d.train_labels[self.forget]),
+                      retain=(d.train_images[self.retain], d.train_labels[self.retain]),
+                      held_out=(d.val_images, d.val_labels), forget_classes=self.forget_classes)
+
+    @property
+    def retain_hash(self) -> str:
+        """Identifies the retained set, whatever its order."""
+        return hashlib.sha256(self.retain.sort().values.cpu().numpy().tobytes()).hexdigest()[:16]
+
+
+def split(data: Data, scenario: str, seed: int = 0) -> Split:
+    """Divide the training set into forget and retain sets.
+
+    Parameters
+    ----------
+    scenario: ``class:3`` or ``class:3+8`` (every image with these labels), ``subclass:8`` (every image with this *fine* label,
+        where the labels are superclasses), ``random:0.1`` (a fraction of all images, drawn with ``seed``).
+
+    The retain set is sorted by (fine) class in the class scenarios and randomly permuted in the random one, as in the official
+    SSD code: the importance pass sees it in this order (see :mod:`unlearnlib.methods.lfssd`).
+
+    Raises
+    ------
+    DataError: unknown scenario, class that does not exist, fraction outside (0, 1), an empty forget or retain set.
+    """
+    match = re.fullmatch(r"(class|subclass):(\d+(?:\+\d+)*)|(random):([\d.eE+-]+)", scenario)
+    if not match:
+        raise DataError(f"scenario is {scenario!r}; it must be class:ID, class:ID+ID, subclass:ID or random:FRACTION: "
+                        "for example class:3 or random:0.1.")
+    n = len(data.train_labels)
+    if match[3]:
+        return _random_split(data, scenario, match[4], n, seed)
+    kind, wanted = match[1], sorted({int(c) for c in match[2].split("+")})
+    train, test, names = ((data.train_labels, None, data.class_names) if kind == "class"
+                          else (data.train_fine, data.test_fine, data.fine_names))
+    test = data.test_labels if test is None else test
+    unknown = [c for c in wanted if c >= len(names)]
+    if unknown:
+        raise DataError(f"{kind} {unknown[0]} does not exist in {data.name}; it must be 0 to {len(names) - 1}: correct the scenario.")
+    hit = torch.isin(train, torch.tensor(wanted, device=train.device))
+    if hit.all() or not hit.any():
+        raise DataError(f"scenario {scenario!r} forgets {int(hit.sum())} of {n} images; at least one must be forgotten and one "
+                        "retained: name fewer or other classes.")
+    every = torch.arange(n, device=train.device)
+    retain = every[~hit]
+    retain = retain[torch.argsort(data.train_fine[retain], stable=True)]
+    classes = wanted if kind == "class" else sorted(set(data.train_labels[hit].tolist()))
+    test_hit = torch.isin(test, torch.tensor(wanted, device=test.device))
+    return Split(data, scenario, kind, every[hit], retain, test_hit, tuple(classes))
+
+
+def _random_split(data: Data, scenario: str, text: str, n: int, seed: int) -> Split:
+    try:
+        fraction = float(text)
+    except ValueError:
+        fraction = -1.0
+    if not 0 < fraction < 1 or not 1 <= (count := round(fraction * n)) < n:
+        raise DataError(f"forget fraction is {text}; it must lie strictly between 0 and 1 and leave at least one of the {n} images "
+                        "on each side: choose, for example, random:0.1.")
+    order = torch.from_numpy(np.random.RandomState(1000 + seed).permutation(n)).to(data.train_labels.device)
+    return Split(data, scenario, "random", order[:count], order[count:],
+                 torch.zeros(len(data.test_labels), dtype=torch.bool, device=data.test_labels.device), ())
+
+
+def augment(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
+    """Random crop (zero padding) and horizontal flip, for a whole batch at once: ``(n, c, h, w)`` in and out, any dtype."""
+    n, _, h, w = images.shape
+    padded = torch.nn.functional.pad(images, (padding,) * 4)
+    dy, dx = (torch.randint(0, 2 * padding + 1, (n, 1, 1), generator=generator).to(images.device) for _ in range(2))
+    flip = torch.rand(n, 1, 1, generator=generator).to(images.device) < 0.5
+    rows = dy + torch.arange(h, device=images.device).view(1, h, 1)             # (n, h, 1)
+    columns = torch.arange(w, device=images.device).view(1, 1, w)
+    columns = dx + torch.where(flip, w - 1 - columns, columns)                  # (n, 1, w)
+    batch = torch.arange(n, device=images.device).view(n, 1, 1)
+    return padded.permute(0, 2, 3, 1)[batch, rows, columns].permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,62 @@
+"""Every method and its access row, in plain sight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..access import Access, Row
+from . import controls, distillation, finetuning, lfssd, noise, retraining
+
+
+@dataclass(frozen=True)
+class Method:
+    """One entry of :data:`METHODS`: the function, what it may see, the paper it comes from, the version of its results."""
+
+    function: Callable[..., nn.Module]
+    access: Row
+    paper: str
+    version: int
+    scenarios: tuple[str, ...] = ("class", "subclass", "random")
+    control: bool = False
+
+    def run(self, model: nn.Module, access: Access, *, generator: torch.Generator | None = None, **hyper_parameters) -> nn.Module:
+        """The unlearned model. ``model`` is not changed; ``access`` is narrowed to the method's own row first."""
+        generator = generator or torch.Generator().manual_seed(0)
+        return self.function(model, access.restricted(self.function.__name__, self.access), generator=generator, **hyper_parameters)
+
+
+CLASSES = ("class", "subclass")
+
+METHODS = {
+    "retrain": Method(retraining.retrain, Row(retain_images=True, retain_labels=True, changes="new weights"),
+                      "reference", retraining.VERSION),
+    "finetune": Method(finetuning.finetune, Row(retain_images=True, retain_labels=True, changes="trains the weights"),
+                       "baseline", finetuning.VERSION),
+    "amnesiac": Method(finetuning.amnesiac, Row(True, True, False, True, True, False, "trains the weights"),
+                       "arXiv 2010.10981", finetuning.VERSION),
+    "bad_teacher": Method(distillation.bad_teacher, Row(forget_images=True, retain_images=True, changes="trains the weights"),
+                          "arXiv 2205.08096", distillation.VERSION),
+    "unsir": Method(noise.unsir, Row(forget_classes=True, retain_images=True, retain_labels=True, changes="trains the weights"),
+                    "arXiv 2111.08947", noise.VERSION, CLASSES),
+    "ssd": Method(lfssd.ssd, Row(True, True, False, True, True, False, "dampens weights"), "arXiv 2308.07707", lfssd.VERSION),
+    "lfssd": Method(lfssd.lfssd, Row(forget_images=True, retain_images=True, changes="dampens weights"),
+                    "arXiv 2402.19308", lfssd.VERSION),
+    "random_dampening": Method(lfssd.random_dampening, Row(forget_images=True, retain_images=True, changes="dampens random weights"),
+                               "control", lfssd.VERSION, control=True),
+    "mask_logit": Method(controls.mask_logit, Row(forget_classes=True, changes="no weight"), "control", controls.VERSION, ("class",), True),
+    "head_only": Method(controls.head_only, Row(retain_images=True, retain_labels=True, changes="the last layer"),
+                        "control", controls.VERSION, CLASSES, True),
+    "random_output": Method(controls.random_output, Row(forget_classes=True, changes="no weight"), "control", controls.VERSION,
+                            ("class",), True),
+}
+
+
+def method(name: str) -> Method:
+    """The registry's entry, or one sentence that names the methods there are."""
+    if name not in METHODS:
+        raise ValueError(f"method is {name!r}; it must be one of {', '.join(METHODS)}: correct the name.")
+    return METHODS[name]

@@ -1,0 +1,162 @@
+"""The papers' architectures, scalable in width. Every model takes images in [0, 1] (or uint8) and normalises them itself."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """``(x - mean) / std`` per channel; uint8 images are brought to [0, 1] first. Holds buffers, no parameters.
+
+    Because the normalisation is a part of the model, pixel space is [0, 1] everywhere else in the library.
+    """
+
+    def __init__(self, mean, std):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:                                     # (n, c, h, w) -> (n, c, h, w)
+        if x.dtype == torch.uint8:
+            x = x.to(self.mean.dtype) / 255
+        return (x - self.mean) / self.std
+
+
+def _conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
+
+
+class AllCNN(nn.Module):
+    """All-convolutional network (8 convolutions, BatchNorm, one linear layer), as in the official ISPF code.
+
+    At ``width=96``, 3 channels and 10 classes: 1.62 M parameters. ``features`` are the ``2 * width`` pooled activations.
+    """
+
+    def __init__(self, width: int = 96, classes: int = 10, channels: int = 3, mean=(0.5,), std=(0.5,)):
+        super().__init__()
+        w, ww = width, 2 * width
+        plan = [(channels, w, 3, 1), (w, w, 3, 1), (w, ww, 3, 2), (ww, ww, 3, 1), (ww, ww, 3, 1), (ww, ww, 3, 2),
+                (ww, ww, 3, 1), (ww, ww, 1, 1)]
+        self.normalise = Normalise(mean, std)
+        self.body = nn.Sequential(*(nn.Sequential(*_conv_bn(*p), nn.ReLU(inplace=True)) for p in plan))
+        self.fc = nn.Linear(ww, classes)
+
+    def features(self, x: Tensor) -> Tensor:                                    # (n, c, h, w) -> (n, 2 * width)
+        return self.body(self.normalise(x)).mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:                                     # (n, c, h, w) -> (n, classes)
+        return self.fc(self.features(x))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a residual connection (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv1, self.bn1 = _conv_bn(inputs, outputs, 3, stride)
+        self.conv2, self.bn2 = _conv_bn(outputs, outputs, 3)
+        self.relu = nn.ReLU(inplace=True)
+        same = stride == 1 and inputs == outputs
+        self.downsample = None if same else nn.Sequential(*_conv_bn(inputs, outputs, 1, stride))
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = x if self.downsample is None else self.downsample(x)
+        return self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))) + skip)
+
+
+class ResNet(nn.Module):
+    """ResNet of basic blocks; parameter names are torchvision's.
+
+    ``stem="cifar"``: one 3x3 convolution, no pooling (11,173,962 parameters at width 64, blocks (2, 2, 2, 2), 10 classes);
+    ``stem="imagenet"``: 7x7 convolution of stride 2 and max-pooling (torchvision's ``resnet18``: 11,181,642 parameters).
+    """
+
+    def __init__(self, width: int = 64, classes: int = 10, channels: int = 3, blocks=(2, 2, 2, 2), stem: str = "cifar",
+                 mean=(0.5,), std=(0.5,)):
+        super().__init__()
+        if stem not in ("cifar", "imagenet"):
+            raise ValueError(f"stem is {stem!r}; it must be 'cifar' or 'imagenet': correct the architecture's name.")
+        self.normalise = Normalise(mean, std)
+        kernel, stride = (3, 1) if stem == "cifar" else (7, 2)
+        self.conv1, self.bn1 = _conv_bn(channels, width, kernel, stride)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.Identity() if stem == "cifar" else nn.MaxPool2d(3, 2, 1)
+        self.stages = len(blocks)
+        inputs = width
+        for stage, count in enumerate(blocks):
+            outputs, steps = width * 2 ** stage, []
+            for block in range(count):
+                steps.append(BasicBlock(inputs, outputs, 2 if stage and not block else 1))
+                inputs = outputs
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*steps))
+        self.fc = nn.Linear(inputs, classes)
+
+    def features(self, x: Tensor) -> Tensor:                                    # (n, c, h, w) -> (n, d)
+        x = self.maxpool(self.relu(self.bn1(self.conv1(self.normalise(x)))))
+        for stage in range(self.stages):
+            x = getattr(self, f"layer{stage + 1}")(x)
+        return x.mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:                                     # (n, c, h, w) -> (n, classes)
+        return self.fc(self.features(x))
+
+
+ARCHITECTURES = {
+    "allcnn": AllCNN,
+    "resnet8": lambda **k: ResNet(blocks=(1, 1, 1), **k),
+    "resnet18": ResNet,
+    "resnet18im": lambda **k: ResNet(stem="imagenet", **k),
+}
+
+
+def build(architecture: str, data, seed: int) -> nn.Module:
+    """A freshly initialised model for a data set, e.g. ``build("resnet18im-64", data, seed=0)``.
+
+    Parameters
+    ----------
+    architecture: ``NAME-WIDTH`` with NAME in ``ARCHITECTURES`` (``resnet18`` has the CIFAR stem, ``resnet18im`` the ImageNet
+        stem) and WIDTH the channels of the first stage.
+    data: gives the channels, the number of classes and the normalisation (see :class:`unlearnlib.data.Data`).
+    seed: of the initialisation. The global random state is left as it was.
+    """
+    match = re.fullmatch(r"([a-z0-9]+)-(\d+)", architecture)
+    if not match or match[1] not in ARCHITECTURES or int(match[2]) < 1:
+        raise ValueError(f"model is {architecture!r}; it must be NAME-WIDTH with NAME one of {', '.join(ARCHITECTURES)}: "
+                         "for example allcnn-24.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ARCHITECTURES[match[1]](width=int(match[2]), classes=len(data.class_names),
+                                       channels=data.train_images.shape[1], mean=data.mean, std=data.std)
+
+
+def reinitialise(model: nn.Module, seed: int) -> nn.Module:
+    """Draw every parameter and buffer of ``model`` anew, in place, through the modules' own ``reset_parameters``.
+
+    Raises ValueError if some parameter belongs to a module without ``reset_parameters``: it would keep what it has learned.
+    """
+    reset = {id(p) for m in model.modules() if hasattr(m, "reset_parameters") for p in m.parameters(recurse=False)}
+    kept = [name for name, p in model.named_parameters() if id(p) not in reset]
+    if kept:
+        raise ValueError(f"parameters {', '.join(kept[:3])} belong to modules without reset_parameters() and would survive; "
+                         "every parameter must be drawn anew: pass build=, a function that returns a new model.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in model.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+    return model
+
+
+def head(model: nn.Module) -> nn.Linear:
+    """The last linear layer: the map from penultimate features to logits."""
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    if not layers:
+        raise ValueError("the model has no nn.Linear layer; head-only methods need one: use another method.")
+    return layers[-1]
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())

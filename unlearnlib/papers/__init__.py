@@ -1,0 +1,122 @@
+"""One package per paper: its protocol, its figures, its claims. Here: what they share, settings and sessions."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+
+import pandas as pd
+import yaml
+
+from .. import claims, plots, records, runs
+from ..methods import method
+from ..records import ROOT, Record, Spec, Store, canonical
+
+PAPERS = ("lfssd",)
+PRESETS = ("digits", "cifar10")
+FOLDER = ROOT / "notebooks" / "presets"
+
+
+def paper(name: str) -> ModuleType:
+    """The package of a paper, with ``TITLE``, ``plan``, ``STUDIES``, ``FIGURES`` and ``CLAIMS``."""
+    if name not in PAPERS:
+        raise ValueError(f"paper is {name!r}; it must be one of {', '.join(PAPERS)}: correct the name.")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def settings(name: str, preset: str, **overrides) -> dict:
+    """The numbers of a paper at a preset, with ``overrides`` put in (None: keep the preset's).
+
+    Raises ValueError, in one sentence, for an unknown paper, preset or key, and for a value of another type than the preset's.
+    """
+    paper(name)
+    if preset not in PRESETS:
+        raise ValueError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}: correct the name.")
+    values = yaml.safe_load((FOLDER / f"{preset}.yaml").read_text())[name]
+    for key, value in overrides.items():
+        if key not in values:
+            raise ValueError(f"parameter is {key!r}; it must be one of {', '.join(values)}: see notebooks/presets/{preset}.yaml.")
+        if value is None:
+            continue
+        number = isinstance(value, int | float) and isinstance(values[key], int | float) and not isinstance(value, bool)
+        if not number and not isinstance(value, type(values[key])):
+            raise ValueError(f"{key} is {value!r}; it must be a {type(values[key]).__name__} like {values[key]!r}: correct the value.")
+        values[key] = value
+    if not isinstance(values["seeds"], int) or values["seeds"] < 1:
+        raise ValueError(f"seeds is {values['seeds']!r}; it must be a whole number of at least 1: 3 or more give intervals.")
+    return values
+
+
+def make(name: str, study: str, method_name: str, scenario: str, values: dict, seed: int, *, params: dict | None = None,
+         options: dict | None = None) -> Spec:
+    """A spec of a paper's study at the given settings. Its version names the study's and the method's results."""
+    study_version = paper(name).STUDIES[study].version
+    method_version = 0 if method_name == "original" else method(method_name).version
+    data = values["scenarios"][scenario]
+    return Spec(name, study, method_name, scenario, data, values["model"], canonical(values["recipe"]), seed,
+                canonical(params or {}), canonical(options or {}), f"{study_version}.{method_version}")
+
+
+class Session:
+    """A paper at a preset: its records (read or computed), tables, figures and verdicts. The notebooks' one object.
+
+    Parameters
+    ----------
+    recompute: False replays the committed reference records and computes only what they lack; True looks at this machine's own
+        records alone and computes whatever is missing there.
+    write: save each figure (PNG and CSV) and the verdicts under ``figures/<preset>/<paper>/``.
+    executor: see :func:`unlearnlib.runs.runs`.
+    """
+
+    def __init__(self, name: str, preset: str = "digits", *, recompute: bool = False, write: bool = False, executor=None,
+                 **overrides):
+        self.module, self.name, self.preset, self.write = paper(name), name, preset, write
+        self.settings = settings(name, preset, **overrides)
+        runs.single_thread()
+        self.specs = self.module.plan(self.settings)
+        reuse = None if recompute else Store.reference(preset, name)
+        self.records = runs.runs(self.specs, Store.fresh(preset, name), reuse=reuse, executor=executor)
+
+    def frame(self, study: str = "unlearn") -> pd.DataFrame:
+        """One row a run of a study."""
+        return records.frame(self._of(study))
+
+    def rows(self, study: str) -> pd.DataFrame:
+        """The rows (curves, histograms, single images) of a study's runs."""
+        return records.rows(self._of(study))
+
+    def _of(self, study: str) -> list[Record]:
+        return [r for r in self.records if r.spec.study == study]
+
+    @property
+    def provenance(self) -> str:
+        commits = sorted({r.environment["commit"] for r in self.records})
+        sets = ", ".join(sorted({s.data for s in self.specs}))
+        return f"preset {self.preset} | {sets} | {self.specs[0].model} | n = {self.settings['seeds']} | commit {', '.join(commits)}"
+
+    def figure(self, name: str):
+        """Draw a figure of the paper; saves it, and exactly what was drawn, where the session writes."""
+        if name not in self.module.FIGURES:
+            raise ValueError(f"figure is {name!r}; it must be one of {', '.join(self.module.FIGURES)}: correct the name.")
+        figure, drawn = self.module.FIGURES[name](self)
+        plots.stamp(figure, self.provenance)
+        if self.write:
+            plots.save(figure, drawn, records.figures_root() / self.preset / self.name / name)
+        return figure
+
+    def verdicts(self) -> pd.DataFrame:
+        """One row a claim: what it says, the verdict, the evidence it rests on."""
+        table = claims.judge(self.module.CLAIMS, self)
+        if self.write:
+            claims.save(table, self.provenance, records.figures_root() / self.preset / self.name / "claims.md")
+        return table
+
+
+def draw(session: Session) -> Iterator[str]:
+    """Draw every figure that the session's records allow, and its verdicts; yields a line for each."""
+    for name in session.module.FIGURES:
+        session.figure(name)
+        yield name
+    session.verdicts()
+    yield "claims"

@@ -1,0 +1,227 @@
+"""The figures of the LFSSD notebook. Each takes the session and returns (figure, exactly what was drawn)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LogNorm
+from matplotlib.ticker import ScalarFormatter
+
+from ... import data, plots
+from ...plots import STYLE, band, label, panels, picture, reference_line, summarise
+from .claims import with_paper_metrics
+
+REAL = ["original", "retrain", "finetune", "amnesiac", "bad_teacher", "unsir", "ssd", "lfssd"]
+CONTROLS = ["random_dampening", "mask_logit", "head_only", "random_output"]
+
+
+def _focus(session, study: str = "unlearn") -> pd.DataFrame:
+    frame = with_paper_metrics(session.frame()) if study == "unlearn" else session.rows(study)
+    return frame[frame.scenario == session.settings["focus"]]
+
+
+def the_data(session):
+    """Eight training images of the focus scenario, clean and as the model sees them; forgotten ones framed."""
+    focus, clean = session.settings["focus"], None
+    name = session.settings["scenarios"][focus]
+    d = data.load(name)
+    s = data.split(d, focus, 0)
+    if name.startswith("digits"):
+        clean = data.load(name, noise=0.0)
+    chosen = [*s.forget[:3].tolist(), *s.retain[:: max(1, len(s.retain) // 5)][:5].tolist()]
+    figure, axes = panels(8, 2 if clean else 1, height=3.4 if clean else 2.2)
+    for column, index in enumerate(chosen):
+        forgotten = column < 3
+        title = f"{d.class_names[d.train_labels[index]]}: {'forget' if forgotten else 'retain'}"
+        for row, source in enumerate([clean, d] if clean else [d]):
+            picture(axes[row, column], source.train_images[index], title if row == 0 else "")
+            axes[row, column].title.set_color(STYLE["lfssd"][1] if forgotten else "black")
+    if clean:
+        figure.suptitle("Top: the clean images. Bottom: with noise, as every model here sees them", fontsize=11, x=0.01, ha="left")
+    drawn = [{"image": i, "label": int(d.train_labels[i]), "set": "forget" if k < 3 else "retain"} for k, i in enumerate(chosen)]
+    return figure, pd.DataFrame(drawn)
+
+
+def importance(session):
+    """Where the selected weights lie: density of the two importances with the line of selection, and the share by layer."""
+    rows = _focus(session, "anatomy")
+    first = rows[rows.seed == rows.seed.min()]
+    density, layers = first[first.row == "density"], rows[rows.row == "layer"]
+    alpha = float(rows.hp_alpha.iloc[0])
+    figure, axes = panels(2, width=10.5, height=5.0, gridspec_kw={"width_ratios": [1.15, 1]})
+    left, right = axes[0]
+    grid = density.pivot_table(index="log_forget", columns="log_full", values="count")
+    mesh = left.pcolormesh(grid.columns, grid.index, grid, cmap="viridis", norm=LogNorm(), shading="nearest")
+    figure.colorbar(mesh, ax=left, label="weights per cell", shrink=0.8)
+    x = np.array([density.log_full.min(), density.log_full.max()])
+    left.plot(x, x, color="0.5", linestyle=":", label="equal importance")
+    left.plot(x, x + np.log10(alpha), color=STYLE["lfssd"][1], label=f"selected above: forget = {alpha:g} × all")
+    left.set(xlim=x, ylim=(density.log_forget.min(), density.log_forget.max() + 0.3), xlabel=r"log$_{10}$ importance on all data D",
+             ylabel=r"log$_{10}$ importance on the forget set", title="The forget class has weights of its own")
+    left.legend(loc="upper left", handlelength=1.2)
+    share = layers.assign(share=layers.selected / layers.weights)
+    s = summarise(share, ["position", "layer"], "share").sort_values("position")
+    s = s.merge(layers.groupby("layer").weights.first(), on="layer")
+    right.barh(range(len(s)), 100 * s["mean"], xerr=100 * s["half"].fillna(0), color=STYLE["lfssd"][1], alpha=0.8, error_kw={"lw": 1})
+    names = [f"{n.replace('body.', '').replace('.weight', ' w').replace('.bias', ' b')} ({w:,})" for n, w in zip(s.layer, s.weights, strict=True)]
+    right.set_yticks(range(len(s)), names, fontsize=8 if len(s) < 32 else 5)
+    right.invert_yaxis()
+    right.set(xlabel="share of the tensor's weights that is selected (%)", title="Selected, layer by layer", xlim=(0, None))
+    drawn = pd.concat([density[["log_full", "log_forget", "count"]].assign(panel="density"), s.assign(panel="layers")])
+    return figure, drawn
+
+
+def alpha_curve(session):
+    """D_r, D_f and the share of selected weights against alpha: batch reduction (official), per sample, SSD."""
+    rows = _focus(session, "alpha")
+    rows = rows[rows.lam == 1]
+    reduction = rows["hp_reduction"] if "hp_reduction" in rows else pd.Series(np.nan, index=rows.index)
+    rows = rows.assign(series=np.where(rows.method == "ssd", "SSD", np.where(reduction == "sample", "LFSSD, per sample", "LFSSD")))
+    runs_ = _focus(session)
+    bound = session.frame("alpha").set_index("scenario").bound.loc[[session.settings["focus"]]].iloc[0]
+    figure, axes = panels(3, width=11.5, height=4.2)
+    colours = {"LFSSD": (STYLE["lfssd"][1], "-"), "LFSSD, per sample": (STYLE["lfssd"][1], "--"), "SSD": (STYLE["ssd"][1], "-")}
+    titles = {"D_f": "Forget class: gone?", "D_r": "Other classes: kept?", "selected": "How many weights are changed"}
+    for ax, (metric, title) in zip(axes[0], titles.items(), strict=True):
+        for series, (colour, dash) in colours.items():
+            part = rows[rows.series == series]
+            if len(part):
+                band(part, "alpha", metric, ax=ax, color=colour, linestyle=dash, marker="o", markersize=3, label=series)
+        if metric != "selected":
+            for name in ("original", "retrain"):
+                reference_line(runs_, metric, name, ax=ax)
+            ax.set_ylim(-3, 103)
+        ax.axvline(bound, color="0.3", linestyle="-.", linewidth=1, label=f"|D|/|D_f| = {bound:.1f}")
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.set(xlabel=r"threshold $\alpha$", ylabel={"selected": "weights (%)"}.get(metric, "test accuracy (%)"), title=title)
+    axes[0, 1].legend(fontsize=9, loc="lower right")
+    return figure, summarise_all(rows, ["series", "alpha"], ["D_r", "D_f", "selected"])
+
+
+def summarise_all(rows: pd.DataFrame, by: list[str], metrics: list[str]) -> pd.DataFrame:
+    return pd.concat([summarise(rows, by, m).assign(metric=m) for m in metrics])
+
+
+def sensitivity(session):
+    """Batch size and order of D at fixed alpha: the hidden hyper-parameters."""
+    rows = _focus(session, "sensitivity")
+    alphas = sorted(rows.alpha.unique())
+    figure, axes = panels(len(alphas) * 2, width=12.5, height=4.2)
+    for column, (alpha, metric) in enumerate([(a, m) for a in alphas for m in ("selected", "D_r")]):
+        ax = axes[0, column]
+        for name in ("lfssd", "ssd"):
+            for order, dash in (("given", "-"), ("shuffled", "--")):
+                part = rows[(rows.method == name) & (rows.alpha == alpha) & ((rows.order == order) | (rows.batch_size == 1))]
+                band(part, "batch_size", metric, ax=ax, color=STYLE[name][1], linestyle=dash, marker="o", markersize=4,
+                     label=f"{label(name)}, {'class-sorted' if order == 'given' else 'shuffled'}")
+        ax.set_xscale("log", base=2)
+        sizes = sorted(rows.batch_size.unique())
+        ax.set_xticks(sizes, [str(s) for s in sizes])
+        ax.set(xlabel="batch size", ylabel="weights selected (%)" if metric == "selected" else "D_r: test accuracy (%)",
+               title=rf"$\alpha$ = {alpha:g}: " + ("selection" if metric == "selected" else "utility"))
+        ax.set_ylim((0, None) if metric == "selected" else (0, 102))
+    axes[0, 1].legend(fontsize=9, loc="lower left")
+    return figure, summarise_all(rows, ["method", "order", "batch_size", "alpha"], ["selected", "D_r", "D_f"])
+
+
+def wrong_way(session):
+    """The same dampening on random weights, beside LFSSD."""
+    frame = _focus(session)
+    figure, axes = panels(1, width=6.5, height=4.4)
+    shown = ["original", "retrain", "random_dampening", "lfssd"]
+    ax = plots.tradeoff(frame, "D_f", "D_r", shown, ax=axes[0, 0])
+    ax.set(xlabel="D_f: test accuracy on the forget class (%)", ylabel="D_r: test accuracy on the others (%)",
+           title="Which weights are dampened decides everything", xlim=(-4, 104))
+    ax.legend(loc="best")
+    return figure, frame[frame.method.isin(shown)][["method", "seed", "D_f", "D_r"]]
+
+
+def cost(session):
+    """Forget and retain accuracy against cost, all methods in one plot."""
+    frame = _focus(session).copy()
+    frame["cost"] = frame.epochs.clip(lower=0.02)
+    shown = [m for m in REAL if m != "original"]
+    figure, axes = panels(2, width=10.5, height=4.4, sharex=True)
+    for ax, (metric, title) in zip(axes[0], {"D_f": "Forget class", "D_r": "Other classes"}.items(), strict=True):
+        plots.tradeoff(frame.assign(percent=frame[metric] * 100), "cost", "percent", shown, ax=ax, scale=1)
+        reference_line(frame, metric, "original", ax=ax)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.set(xlabel="cost in training-epoch equivalents", ylabel=f"{metric}: test accuracy (%)", title=title)
+    axes[0, 1].legend(loc="lower left", fontsize=9)
+    return figure, frame[frame.method.isin([*shown, "original"])][["method", "seed", "epochs", "seconds", "D_f", "D_r"]]
+
+
+def ruler(session):
+    """The forgetting ruler of the focus scenario."""
+    frame = _focus(session)
+    metrics = {"D_f": "test accuracy,\nforget class", "loss_forget": "mean loss on\nforgotten images", "mia_entropy": "entropy attack\n(paper's)",
+               "auc_confidence": "confidence attack,\nAUC", "D_r": "test accuracy,\nother classes"}
+    figure, axes = panels(len(metrics), width=12.5, height=5.2, sharey=True)
+    drawn = plots.ruler(frame, metrics, [*REAL, *CONTROLS], axes=axes[0])
+    return figure, drawn
+
+
+def strip(session):
+    """The same five images under original, LFSSD and retrained (first seed)."""
+    rows = _focus(session, "images")
+    rows = rows[(rows.row == "strip") & (rows.seed == rows.seed.min())]
+    d = data.load(rows.data.iloc[0])
+    models = ["original", "lfssd", "retrain"]
+    images = rows.drop_duplicates(["role"])
+    figure, axes = panels(len(images), 2, width=11, height=4.8, gridspec_kw={"height_ratios": [1, 1.1]})
+    for column, image in enumerate(images.itertuples()):
+        pixels = (d.train_images if image.part == "train" else d.test_images)[int(image.image)]
+        picture(axes[0, column], pixels, f"{image.role}\nlabel: {d.class_names[int(image.label)]}")
+        ax = axes[1, column]
+        part = rows[rows.role == image.role].set_index("model").loc[models]
+        ax.barh(range(3), 100 * part.p_label, color=[STYLE[m][1] for m in models], alpha=0.85)
+        for y, (p, guess) in enumerate(zip(part.p_label, part.predicted, strict=True)):
+            text = f"says {d.class_names[int(guess)]}"
+            ax.text(100 * p + 3 if p < 0.55 else 100 * p - 3, y, text, va="center", ha="left" if p < 0.55 else "right", fontsize=9,
+                    color="black" if p < 0.55 else "white")
+        ax.set(xlim=(0, 100), yticks=range(3), yticklabels=[label(m) for m in models] if column == 0 else [],
+               xlabel="probability of\nits label (%)")
+        ax.invert_yaxis()
+    return figure, rows[["model", "role", "part", "image", "label", "p_label", "predicted", "p_predicted"]]
+
+
+def forgotten(session):
+    """Every forgotten training image: the probability of its label, sorted, under the three models, all seeds."""
+    rows = _focus(session, "images")
+    rows = rows[rows.row == "forgotten"]
+    figure, axes = panels(2, width=10.5, height=4.2)
+    left, right = axes[0]
+    for name in ("original", "lfssd", "retrain"):
+        text, colour, _ = STYLE[name]
+        for seed, part in rows[rows.model == name].groupby("seed"):
+            left.plot(np.linspace(0, 100, len(part)), 100 * np.sort(part.p_label), color=colour, alpha=0.8, linewidth=1.4,
+                      label=text if seed == rows.seed.min() else None)
+    left.set(xlabel="share of forgotten images (%)", ylabel="probability of the label (%)", title="All forgotten images, one line a seed",
+             ylim=(-3, 103))
+    left.legend(loc="center right")
+    wide = rows.pivot_table(index=["seed", "image"], columns="model", values="p_label").reset_index()
+    right.scatter(100 * wide.retrain, 100 * wide.lfssd, s=9, alpha=0.35, color=STYLE["lfssd"][1], linewidth=0)
+    right.plot([0, 100], [0, 100], color="0.5", linestyle=":")
+    right.set(xlabel="retrained: probability of the label (%)", ylabel="LFSSD: probability of the label (%)",
+              title="The same image under both", xlim=(-3, 103), ylim=(-3, 103))
+    return figure, wide
+
+
+def relearn(session):
+    """Try to undo it: forget accuracy while relearning the forget set, batch by batch."""
+    rows = _focus(session, "relearn")
+    figure, axes = panels(1, width=6.8, height=4.3)
+    ax = axes[0, 0]
+    for name in ("lfssd", "ssd", "retrain"):
+        band(rows[rows.method == name], "batch", "acc_forget", ax=ax, color=STYLE[name][1], label=label(name))
+    target = session.frame("relearn").target.mean()
+    ax.axhline(100 * target, color="0.3", linestyle="-.", linewidth=1, label="95 % of the original")
+    ax.set(xlabel="mini-batches of relearning", ylabel="accuracy on the forget set (%)", title="How fast does it come back?", ylim=(-3, 103))
+    ax.legend(loc="lower right")
+    return figure, summarise_all(rows, ["method", "batch"], ["acc_forget"])
+
+
+FIGURES = {"data": the_data, "wrong_way": wrong_way, "importance": importance, "alpha_curve": alpha_curve, "sensitivity": sensitivity,
+           "cost": cost, "ruler": ruler, "strip": strip, "forgotten": forgotten, "relearn": relearn}

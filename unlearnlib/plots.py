@@ -1,0 +1,150 @@
+"""Figures as pure functions of tidy DataFrames: one theme, one colour and marker per method, 95 % intervals, provenance."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .claims import interval
+from .files import write
+
+_COLOURS = sns.color_palette("colorblind", 10)
+STYLE = {   # method: (label, colour, marker): the same in every notebook
+    "original": ("original", "black", "s"), "retrain": ("retrained", _COLOURS[2], "D"), "finetune": ("fine-tuned", _COLOURS[7], "v"),
+    "amnesiac": ("amnesiac", _COLOURS[1], "^"), "bad_teacher": ("bad teacher", _COLOURS[5], "<"), "unsir": ("UNSIR", _COLOURS[8], ">"),
+    "ssd": ("SSD", _COLOURS[0], "o"), "lfssd": ("LFSSD", _COLOURS[3], "o"), "random_dampening": ("random dampening", _COLOURS[4], "X"),
+    "mask_logit": ("control: mask logit", "0.45", "P"), "head_only": ("control: head only", "0.6", "X"),
+    "random_output": ("control: random output", "0.75", "*"),
+}
+DPI = 110
+
+
+def label(method: str) -> str:
+    return STYLE[method][0]
+
+
+def theme() -> None:
+    """Set the look of every figure, once."""
+    sns.set_theme(context="notebook", style="ticks", font="DejaVu Sans", rc={
+        "figure.dpi": DPI, "savefig.dpi": DPI, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 12,
+        "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
+        "legend.fontsize": 10, "figure.constrained_layout.use": True})
+
+
+def panels(columns: int, rows: int = 1, *, width: float = 9.5, height: float = 3.9, **options) -> tuple[Figure, np.ndarray]:
+    """A themed figure with an array of axes of shape (rows, columns)."""
+    theme()
+    return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **options)
+
+
+def stamp(figure: Figure, provenance: str) -> None:
+    """Put the scale and the origin of the numbers on the picture, so that a toy figure cannot pass for a reproduction."""
+    figure.supxlabel(provenance, fontsize=8, color="0.4", x=0.01, ha="left")
+
+
+def save(figure: Figure, drawn: pd.DataFrame, path: Path) -> None:
+    """Write ``path.png`` and ``path.csv``, the numbers that were drawn; the same figure gives the same bytes."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    write(path.with_suffix(".png"), picture.getvalue())
+    write(path.with_suffix(".csv"), drawn.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
+
+
+def summarise(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """Mean and half width of the 95 % interval over seeds of ``value`` for each group: columns ``mean``, ``half``, ``n``."""
+    out = []
+    for key, group in frame.groupby(by, sort=False):
+        i = interval(group.groupby("seed")[value].mean())
+        out.append(dict(zip(by, key, strict=True)) | {"mean": i.mean, "half": i.half, "n": i.n})
+    return pd.DataFrame(out)
+
+
+def band(frame: pd.DataFrame, x: str, y: str, *, ax: Axes | None = None, scale: float = 100.0, **style) -> Axes:
+    """Mean of ``y`` over seeds against ``x`` with its 95 % interval as a band."""
+    ax = ax or plt.gca()
+    s = summarise(frame, [x], y).sort_values(x)
+    line, = ax.plot(s[x], scale * s["mean"], **style)
+    half = s["half"].fillna(0)
+    ax.fill_between(s[x], scale * (s["mean"] - half), scale * (s["mean"] + half), color=line.get_color(), alpha=0.18, linewidth=0)
+    return ax
+
+
+def reference_line(frame: pd.DataFrame, value: str, method: str, *, ax: Axes, scale: float = 100.0) -> None:
+    """A horizontal line at the mean of a reference model, with its interval as a band."""
+    i = interval(frame[frame.method == method].groupby("seed")[value].mean())
+    if i.n:
+        text, colour, _ = STYLE[method]
+        ax.axhline(scale * i.mean, color=colour, linestyle=":", linewidth=1.6, label=text)
+        if i.n > 1:
+            ax.axhspan(scale * i.low, scale * i.high, color=colour, alpha=0.10, linewidth=0)
+
+
+def tradeoff(frame: pd.DataFrame, x: str, y: str, methods: list[str], *, ax: Axes | None = None, scale: float = 100.0) -> Axes:
+    """One small dot a seed and one large mark a method, with 95 % intervals on both axes."""
+    ax = ax or plt.gca()
+    for name in methods:
+        part = frame[frame.method == name]
+        if part.empty:
+            continue
+        text, colour, marker = STYLE[name]
+        ax.scatter(scale * part[x], scale * part[y], color=colour, marker=marker, s=14, alpha=0.35, linewidth=0)
+        a, b = (interval(part.groupby("seed")[v].mean()) for v in (x, y))
+        ax.errorbar(scale * a.mean, scale * b.mean, xerr=_half(a, scale), yerr=_half(b, scale), color=colour, marker=marker, markersize=8,
+                    capsize=2, linestyle="none", label=text)
+    return ax
+
+
+def _half(i, scale: float):
+    return None if np.isnan(i.half) else scale * i.half
+
+
+def ruler(frame: pd.DataFrame, metrics: dict[str, str], methods: list[str], *, axes) -> pd.DataFrame:
+    """The forgetting ruler: per metric one axis on which the original is 0 and the retrained model 1; a dot for each method.
+
+    Left of 1 is too little, right of 1 too much forgetting. Each seed is placed between its own original and the mean retrained model;
+    the shaded band is the spread (one standard deviation) of retrained seeds. Where original and retrained nearly coincide (closer than
+    twice that spread), the ruler would be meaningless: the raw means are printed instead. Returns what was drawn.
+    """
+    drawn = []
+    for ax, (metric, title) in zip(axes, metrics.items(), strict=True):
+        retrained = frame[frame.method == "retrain"][metric]
+        start, end, spread = frame[frame.method == "original"][metric].mean(), retrained.mean(), retrained.std()
+        shown = [m for m in methods if (frame.method == m).any()]
+        meaningless = not abs(end - start) > 2 * (0 if np.isnan(spread) else spread)
+        for position, name in enumerate(shown):
+            text, colour, marker = STYLE[name]
+            values = frame[frame.method == name].groupby("seed")[metric].mean()
+            raw, placed = interval(values), interval((values - start) / (end - start))
+            drawn.append({"metric": metric, "method": name, "position": placed.mean, "half": placed.half, "raw": raw.mean,
+                          "raw_half": raw.half, "n": raw.n})
+            if meaningless:
+                ax.text(0.5, position, f"{raw.text(2, 1.0)}", color=colour, va="center", ha="center", fontsize=9)
+            else:
+                ax.errorbar(np.clip(placed.mean, -0.6, 2.6), position, xerr=_half(placed, 1), color=colour, marker=marker, capsize=2)
+        if meaningless:
+            ax.set(xticks=[])
+        else:
+            width = 0 if np.isnan(spread) else spread / abs(end - start)
+            ax.axvspan(1 - width, 1 + width, color=STYLE["retrain"][1], alpha=0.15, linewidth=0)
+            ax.axvline(1, color=STYLE["retrain"][1], linewidth=1)
+            ax.axvline(0, color="black", linewidth=1)
+            ax.set(xlim=(-0.7, 2.7), xticks=[0, 1, 2], xticklabels=["0\noriginal", "1\nretrained", "2"])
+        ax.set_title(title + ("\n(no gap: raw values)" if meaningless else ""), fontsize=10)
+        ax.set(yticks=range(len(shown)), yticklabels=[label(m) for m in shown], ylim=(len(shown) - 0.5, -0.5))
+    return pd.DataFrame(drawn)
+
+
+def picture(ax: Axes, image, title: str = "") -> None:
+    """One image ``(c, h, w)`` in [0, 1] or uint8, without axes."""
+    array = np.asarray(image.cpu()).transpose(1, 2, 0)
+    array = array / 255 if array.dtype == np.uint8 else np.clip(array, 0, 1)
+    ax.imshow(array.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_title(title, fontsize=9, fontweight="normal", loc="center")
+    ax.axis("off")

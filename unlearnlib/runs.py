@@ -1,0 +1,153 @@
+"""Specs in, records out: read what is there, compute what is missing, on any executor, surviving interruption."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+
+import torch
+from tqdm import tqdm
+
+from . import models, reference, train
+from .files import locked
+from .records import Record, Spec, Store, environment
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+EVALUATION_EPOCHS = 0.5     # a study's own measuring, in training-epoch equivalents, where it states nothing else
+
+
+def single_thread() -> None:
+    """One thread a process: the only reproducible choice, and the faster one where several processes share the cores."""
+    for name in THREADS:
+        os.environ[name] = "1"
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def pool(jobs: int) -> Iterator[Executor | None]:
+    """A pool of ``jobs`` single-threaded processes; None, which computes in this process, for one job."""
+    if jobs <= 1:
+        yield None
+        return
+    for name in THREADS:                                                        # inherited by the workers, read when they import torch
+        os.environ[name] = "1"
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=single_thread) as executor:
+        yield executor
+
+
+def compute(spec: Spec) -> Record:
+    """Run one spec, wherever this is called: the paper's module names the function of the study."""
+    paper = importlib.import_module(f"unlearnlib.papers.{spec.paper}")
+    outcome = paper.STUDIES[spec.study].function(spec)
+    return Record(spec, outcome.metrics, outcome.rows, outcome.timing, environment())
+
+
+def _prepare(job: reference.Job) -> None:
+    """Have a reference model in the cache (a worker's task; the model itself stays there)."""
+    reference.trained(job)
+
+
+def jobs_of(specs: Iterable[Spec]) -> list[reference.Job]:
+    """The distinct reference models that specs need, originals first."""
+    jobs = {job: None for job in [s.original for s in specs] + [s.retrained for s in specs]}
+    return list(jobs)
+
+
+def runs(specs: list[Spec], store: Store, *, reuse: Store | None = None, executor: Executor | None = None,
+         progress: bool = True) -> list[Record]:
+    """The records of ``specs``, in their order: those in ``store`` (or ``reuse``) are read, the others computed and added to ``store``.
+
+    Parameters
+    ----------
+    reuse: a second store to read from, such as the committed reference; nothing is ever written to it.
+    executor: anything with the interface of ``concurrent.futures.Executor``; None computes here, one after the other. Workers
+        only return records (and keep reference models in the cache); this process alone writes the store, after each run.
+
+    An interrupted call loses the run in flight. A second process that wants records of the same store waits, then finds them.
+    """
+    known = _read(store, reuse)
+    if any(s.key not in known for s in specs):
+        with locked(store.lock.with_suffix(".computing")):
+            known = _read(store, reuse)
+            missing = [s for s in specs if s.key not in known]
+            for record in _computed(missing, executor, progress):
+                store.add([record])
+                known[record.spec.key] = record
+    return [known[s.key] for s in specs]
+
+
+def _read(store: Store, reuse: Store | None) -> dict[str, Record]:
+    return store.read() | (reuse.read() if reuse else {})
+
+
+def _computed(specs: list[Spec], executor: Executor | None, progress: bool) -> Iterator[Record]:
+    weights = {job: training_epochs(job) for job in jobs_of(specs)} | {spec: run_epochs(spec) for spec in specs}
+    total = sum(weights.values())
+    with tqdm(total=round(total), unit="epoch", disable=None if progress else True, desc="computing",
+              bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}") as bar:
+        if executor is None:
+            for job in jobs_of(specs):
+                _prepare(job)
+                bar.update(weights[job])
+            for spec in specs:
+                bar.set_description(str(spec))
+                yield compute(spec)
+                bar.update(weights[spec])
+            return
+        prepared = {executor.submit(_prepare, job): job for job in jobs_of(specs)}
+        for done in as_completed(prepared):
+            done.result()
+            bar.update(weights[prepared[done]])
+        submitted = {executor.submit(compute, spec): spec for spec in specs}
+        try:
+            for done in as_completed(submitted):
+                yield done.result()
+                bar.update(weights[submitted[done]])
+        finally:
+            for future in submitted:
+                future.cancel()
+
+
+def training_epochs(job: reference.Job) -> float:
+    return float(json.loads(job.recipe)["epochs"])
+
+
+def run_epochs(spec: Spec) -> float:
+    """What a run is likely to cost in training-epoch equivalents, its evaluation included: for estimates and progress only."""
+    paper = importlib.import_module(f"unlearnlib.papers.{spec.paper}")
+    return paper.STUDIES[spec.study].epochs(spec) + EVALUATION_EPOCHS
+
+
+def estimate(specs: list[Spec], jobs: int) -> tuple[float, float]:
+    """(training-epoch equivalents, seconds) that computing ``specs`` is likely to take with ``jobs`` processes on this machine.
+
+    Reference models that are cached cost nothing. Times a few training steps of each model, so it takes some seconds itself.
+    """
+    cached = {p.stem for p in (reference.data.cache_root() / "models").glob("*.pt")}
+    epochs = seconds = 0.0
+    for name, architecture in {(s.data, s.model) for s in specs}:
+        mine = [s for s in specs if (s.data, s.model) == (name, architecture)]
+        cost = sum(run_epochs(s) for s in mine) + sum(training_epochs(j) for j in jobs_of(mine) if j.key not in cached)
+        epochs += cost
+        seconds += cost * len(reference.dataset(name).train_labels) / _images_per_second(name, architecture)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return epochs, seconds / max(1, min(jobs, cores))
+
+
+def _images_per_second(name: str, architecture: str) -> float:
+    d = reference.dataset(name)
+    model = models.build(architecture, d, 0).to(reference.device())
+    images, labels = d.train_images[:256], d.train_labels[:256]
+    fit = {"epochs": 1, "lr": 0.0, "generator": torch.Generator().manual_seed(0)}
+    train.fit(model, images[:64], labels[:64], **fit)                           # warm up
+    reference.synchronise()
+    started = time.perf_counter()
+    train.fit(model, images, labels, **fit)
+    reference.synchronise()
+    return len(images) / (time.perf_counter() - started)

@@ -1,0 +1,105 @@
+"""Tables as pure functions of tidy DataFrames: ours as mean ± 95 % interval, beside retrained and, where verified, published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from .claims import interval
+from .methods import METHODS
+from .metrics import avg_gap, tow
+from .plots import label
+
+MISSING = "not available"
+PUBLISHED = Path(__file__).with_name("published.csv")
+
+
+class Table:
+    """A DataFrame that a notebook shows as Markdown, and as nothing else."""
+
+    def __init__(self, frame: pd.DataFrame):
+        self.frame = frame
+
+    def _repr_markdown_(self) -> str:
+        return self.frame.to_markdown(index=False, disable_numparse=True)
+
+    def __repr__(self) -> str:
+        return self._repr_markdown_()
+
+
+def cell(values, digits: int = 1, scale: float = 100.0) -> str:
+    """Seeds as "mean ± half"; "–" where the metric does not exist for this scenario."""
+    i = interval(values)
+    return i.text(digits, scale) if i.n else "–"
+
+
+def access(names: list[str] | None = None) -> Table:
+    """What each method may see, from the registry: the same object that enforces it."""
+    columns = ("forget_images", "forget_labels", "forget_classes", "retain_images", "retain_labels", "held_out")
+    out = []
+    for name in names or METHODS:
+        row = METHODS[name].access
+        seen = {c.replace("_", " "): "yes" if getattr(row, c) else "no" for c in columns}
+        if row.forget_labels:
+            seen["forget classes"] = "yes"
+        out.append({"method": label(name)} | seen | {"what it changes": row.changes})
+    return Table(pd.DataFrame(out))
+
+
+def by_method(frame: pd.DataFrame, columns: dict[str, tuple[str, int, float]], methods: list[str] | None = None) -> Table:
+    """One row for each scenario and method; ``columns`` maps a heading to (metric, digits, scale)."""
+    out = []
+    for scenario, group in frame.groupby("scenario", sort=False):
+        order = [m for m in methods or METHODS_IN_ORDER if (group.method == m).any()]
+        for name in order:
+            part = group[group.method == name]
+            out.append({"scenario": scenario, "method": label(name)}
+                       | {heading: cell(part[metric], digits, scale) for heading, (metric, digits, scale) in columns.items()}
+                       | {"n": len(part)})
+    return Table(pd.DataFrame(out))
+
+
+METHODS_IN_ORDER = ["original", *METHODS]
+
+
+def published(frame: pd.DataFrame, paper: str, table: Table, metrics: list[str]) -> Table:
+    """Add a column "published METRIC" to a table of :func:`by_method`: a verified number with its source, or "not available"."""
+    known = pd.read_csv(PUBLISHED)
+    known = known[known.paper == paper]
+    out = table.frame.copy()
+    names = {label(m): m for m in METHODS_IN_ORDER}
+    setting = frame.groupby("scenario")[["data", "model"]].first()
+    for metric in metrics:
+        cells = []
+        for row in out.itertuples():
+            data, _ = setting.loc[row.scenario]
+            wanted = {"data": data, "scenario": row.scenario, "method": names[row.method], "metric": metric}
+            hit = known[(known[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+            cells.append(f"{hit.value.iloc[0]} ({hit.source.iloc[0]})" if len(hit) else MISSING)
+        out[f"published {metric}"] = cells
+    return Table(out)
+
+
+def with_distance(frame: pd.DataFrame, attack: str = "mia_entropy") -> pd.DataFrame:
+    """Add, seed by seed, the distance to the retrained model: ``avg_gap`` (over UA, RA, TA, MIA) and ``tow``."""
+    parts = ["acc_forget", "acc_retain", "acc_test"]
+    retrained = frame[frame.method == "retrain"].set_index(["scenario", "seed"])
+    gaps, tows = [], []
+    for row in frame.itertuples():
+        base = retrained.loc[(row.scenario, row.seed)] if (row.scenario, row.seed) in retrained.index else None
+        mine = [getattr(row, m) for m in parts]
+        gaps.append(float("nan") if base is None else avg_gap([*mine, getattr(row, attack)], [*base[parts], base[attack]]))
+        tows.append(float("nan") if base is None else tow(mine, list(base[parts])))
+    return frame.assign(avg_gap=gaps, tow=tows)
+
+
+def predictions(rows: list[tuple[str, float, tuple[float, float], str]], digits: int = 1) -> Table:
+    """The prediction box, scored: (quantity, measured value, (low, high), reason) -> inside or outside its band, and by how much."""
+    out = []
+    for quantity, value, (low, high), reason in rows:
+        miss = low - value if value < low else value - high if value > high else 0.0
+        verdict = "inside" if miss == 0 else f"outside by {miss:.{digits}f}"
+        out.append({"quantity": quantity, "our band": f"{low:g} to {high:g}", "reason": reason, "we measured": f"{value:.{digits}f}",
+                    "verdict": verdict})
+    return Table(pd.DataFrame(out))

@@ -1,0 +1,129 @@
+"""The one training loop, and the one way to get logits."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .data import augment as augment_batch
+
+Callback = Callable[..., None]
+SAVE_EVERY = 30.0           # seconds between two resume points of a long training
+
+
+def learning_rate(step: int, steps: int, epoch_steps: int, *, lr: float, schedule: str, milestones=(), gamma: float = 0.2,
+                  warmup_epochs: int = 0) -> float:
+    """Learning rate of optimiser step ``step`` (0-based).
+
+    ``constant``; ``onecycle``: linear up over the first 30 % of the steps, then cosine to 0; ``multistep``: times ``gamma``
+    at each epoch (1-based) of ``milestones``. Linear warm-up from 0 over ``warmup_epochs`` precedes constant and multistep.
+    """
+    if schedule == "onecycle":
+        rise = 0.3 * steps
+        if step < rise:
+            return lr * (step + 1) / math.ceil(rise)
+        return lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
+    if schedule not in ("constant", "multistep"):
+        raise ValueError(f"schedule is {schedule!r}; it must be constant, onecycle or multistep: correct the recipe.")
+    warm = warmup_epochs * epoch_steps
+    if step < warm:
+        return lr * (step + 1) / warm
+    epoch = step // epoch_steps + 1
+    return lr * gamma ** sum(epoch >= m for m in milestones) if schedule == "multistep" else lr
+
+
+def _optimizer(name: str, parameters, lr: float, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    raise ValueError(f"optimizer is {name!r}; it must be sgd, adam or adamw: correct the recipe.")
+
+
+def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.Generator, epochs: int, lr: float,
+        batch_size: int = 64, optimizer: str = "sgd", momentum: float = 0.9, weight_decay: float = 0.0,
+        schedule: str = "constant", milestones=(), gamma: float = 0.2, warmup_epochs: int = 0, augment: bool = False,
+        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy, callback: Callback | None = None,
+        resume: Path | None = None) -> nn.Module:
+    """Train ``model`` in place by mini-batch descent on ``loss(model(images), targets)`` and return it in evaluation mode.
+
+    Parameters
+    ----------
+    images, targets: ``(n, ...)`` tensors; a batch of targets is handed to ``loss`` as it is (class ids, probabilities, ...).
+    generator: a CPU generator; it alone decides the order of the samples and the augmentation.
+    schedule, milestones, gamma, warmup_epochs: see :func:`learning_rate`.
+    callback: called after each step as ``callback(images=batch size, loss=tensor, step=int)``.
+    resume: a file in which a long training keeps its state, so that it goes on there after an interruption, bit-identically.
+
+    A last batch of one image is left out (BatchNorm has no variance there). Only parameters that require gradients change.
+    """
+    device = next(model.parameters()).device
+    n, epoch_steps = len(images), math.ceil(len(images) / batch_size)
+    optimiser = _optimizer(optimizer, [p for p in model.parameters() if p.requires_grad], lr, momentum, weight_decay)
+    start = _resume(resume, model, optimiser, generator)
+    saved = time.monotonic()
+    model.train()
+    for epoch in range(start, epochs):
+        order = torch.randperm(n, generator=generator).to(images.device)
+        for i in range(epoch_steps):
+            batch = order[i * batch_size:(i + 1) * batch_size]
+            if len(batch) == 1 < n:
+                continue
+            step = epoch * epoch_steps + i
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(step, epochs * epoch_steps, epoch_steps, lr=lr, schedule=schedule,
+                                            milestones=milestones, gamma=gamma, warmup_epochs=warmup_epochs)
+            x = augment_batch(images[batch], generator) if augment else images[batch]
+            value = loss(model(x.to(device)), targets[batch].to(device))
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()
+            optimiser.step()
+            if callback:
+                callback(images=len(batch), loss=value.detach(), step=step)
+        if resume and epoch + 1 < epochs and time.monotonic() - saved > SAVE_EVERY:
+            _save(resume, model, optimiser, generator, epoch + 1)
+            saved = time.monotonic()
+    if resume:
+        resume.unlink(missing_ok=True)
+    return model.eval()
+
+
+def _save(path: Path, model, optimiser, generator, epoch: int) -> None:
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "generator": generator.get_state(), "epoch": epoch}
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+def _resume(path: Path | None, model, optimiser, generator) -> int:
+    """Load the state that an interrupted training left and return the epoch to go on with; a damaged file is started over."""
+    if path is None or not path.exists():
+        return 0
+    try:
+        state = torch.load(path, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        generator.set_state(state["generator"])
+        return int(state["epoch"])
+    except Exception as error:
+        raise RuntimeError(f"the resume point {path} is damaged ({type(error).__name__}); it must be a state that training "
+                           "saved: delete the file and start again.") from error
+
+
+@torch.no_grad()
+def logits(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
+    """Logits ``(n, classes)`` in evaluation mode, float32, on the images' device; the model's mode is restored."""
+    device, training = next(model.parameters()).device, model.training
+    model.eval()
+    out = [model(images[i:i + batch_size].to(device)).float().to(images.device) for i in range(0, len(images), batch_size)]
+    model.train(training)
+    return torch.cat(out) if out else torch.empty(0, 0)
