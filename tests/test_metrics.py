@@ -235,8 +235,10 @@ def test_js_is_zero_for_equal_and_ln2_for_disjoint_predictions():
     assert torch.equal(metrics.js_divergence(logits, logits), torch.zeros(40, dtype=torch.float64))
     one, other = torch.tensor([[1000.0, 0.0, 0.0]]), torch.tensor([[0.0, 1000.0, 0.0]])
     assert metrics.js_divergence(one, other).item() == LN2
-    value = metrics.js_divergence(logits, logits.roll(1, dims=0))
-    assert (value >= 0).all() and (value <= LN2).all()
+    for first in (logits, logits / 100):
+        for second in (logits.roll(1, dims=0), first + 1e-9 * logits.roll(1, dims=0)):
+            value = metrics.js_divergence(first, second)
+            assert (value >= 0).all() and (value <= LN2).all()
     # p = (1, 0), q = (1/2, 1/2): JS = ½ ln 4/3 + ½ (½ ln 2/3 + ½ ln 2)
     half = metrics.js_divergence(torch.tensor([[0.0, -math.inf]]), torch.zeros(1, 2)).item()
     assert half == pytest.approx(0.5 * math.log(4 / 3) + 0.25 * math.log(2 / 3) + 0.25 * LN2, abs=1e-15)

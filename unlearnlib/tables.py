@@ -16,7 +16,7 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 
 
 class Table:
-    """A DataFrame that a notebook shows as Markdown, and as nothing else."""
+    """A DataFrame of ready-made cells, shown as a Markdown table."""
 
     def __init__(self, frame: pd.DataFrame):
         self.frame = frame
@@ -26,6 +26,19 @@ class Table:
 
     def __repr__(self) -> str:
         return self._repr_markdown_()
+
+
+class Markdown:
+    """A text that a notebook shows as Markdown."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def _repr_markdown_(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def cell(values, digits: int = 1, scale: float = 100.0) -> str:
@@ -47,6 +60,19 @@ def access(names: list[str] | None = None) -> Table:
     return Table(pd.DataFrame(out))
 
 
+LETTERS = (   # the same letter has another job in each of the four papers
+    ("alpha", "weights of the generator's loss terms", "selection threshold on the importance ratio",
+     "mix of forget and retain term, decays", "weight of the retain term"),
+    ("delta", "threshold on the forget probability", "–", "–", "the perturbation itself"),
+    ("tau", "–", "–", "held-out loss to reach, recomputed", "margin floor"),
+    ("lambda", "–", "strength of dampening", "–", "weight of the norm penalty"))
+
+
+def letters() -> Table:
+    """Same letter, different job: a warning for readers of more than one of the papers."""
+    return Table(pd.DataFrame(LETTERS, columns=["letter", "ISPF", "LFSSD", "Nabla-tau", "Forget vectors"]))
+
+
 def by_method(frame: pd.DataFrame, columns: dict[str, tuple[str, int, float]], methods: list[str] | None = None) -> Table:
     """One row for each scenario and method; ``columns`` maps a heading to (metric, digits, scale)."""
     out = []
@@ -64,21 +90,18 @@ METHODS_IN_ORDER = ["original", *METHODS]
 
 
 def published(frame: pd.DataFrame, paper: str, table: Table, metrics: list[str]) -> Table:
-    """Add a column "published METRIC" to a table of :func:`by_method`: a verified number with its source, or "not available"."""
-    known = pd.read_csv(PUBLISHED)
+    """Add a column of published values to a table of :func:`by_method`: verified numbers with their source, or "not available"."""
+    known = pd.read_csv(PUBLISHED, dtype=str)
     known = known[known.paper == paper]
     out = table.frame.copy()
     names = {label(m): m for m in METHODS_IN_ORDER}
-    setting = frame.groupby("scenario")[["data", "model"]].first()
-    for metric in metrics:
-        cells = []
-        for row in out.itertuples():
-            data, _ = setting.loc[row.scenario]
-            wanted = {"data": data, "scenario": row.scenario, "method": names[row.method], "metric": metric}
-            hit = known[(known[list(wanted)] == pd.Series(wanted)).all(axis=1)]
-            cells.append(f"{hit.value.iloc[0]} ({hit.source.iloc[0]})" if len(hit) else MISSING)
-        out[f"published {metric}"] = cells
-    return Table(out)
+    sets = frame.groupby("scenario").data.first()
+    cells = []
+    for row in out.itertuples():
+        hit = known[(known.data == sets[row.scenario]) & (known.scenario == row.scenario) & (known.method == names[row.method])]
+        values = hit.set_index("metric").value
+        cells.append(f"{' / '.join(values.get(m, MISSING) for m in metrics)} ({hit.source.iloc[0]})" if len(hit) else MISSING)
+    return Table(out.assign(**{f"published: {' / '.join(metrics)}": cells}))
 
 
 def with_distance(frame: pd.DataFrame, attack: str = "mia_entropy") -> pd.DataFrame:

@@ -76,7 +76,7 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
         order = torch.randperm(n, generator=generator).to(images.device)
         for i in range(epoch_steps):
             batch = order[i * batch_size:(i + 1) * batch_size]
-            if len(batch) == 1 < n:
+            if len(batch) == 1 < min(n, batch_size):
                 continue
             step = epoch * epoch_steps + i
             for group in optimiser.param_groups:

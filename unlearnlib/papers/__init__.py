@@ -45,6 +45,8 @@ def settings(name: str, preset: str, **overrides) -> dict:
         values[key] = value
     if not isinstance(values["seeds"], int) or values["seeds"] < 1:
         raise ValueError(f"seeds is {values['seeds']!r}; it must be a whole number of at least 1: 3 or more give intervals.")
+    if values["focus"] not in values["scenarios"]:
+        raise ValueError(f"focus is {values['focus']!r}; it must be one of {', '.join(values['scenarios'])}: choose one of them.")
     return values
 
 
@@ -95,15 +97,16 @@ class Session:
         sets = ", ".join(sorted({s.data for s in self.specs}))
         return f"preset {self.preset} | {sets} | {self.specs[0].model} | n = {self.settings['seeds']} | commit {', '.join(commits)}"
 
-    def figure(self, name: str):
+    def figure(self, name: str) -> plots.Drawn:
         """Draw a figure of the paper; saves it, and exactly what was drawn, where the session writes."""
         if name not in self.module.FIGURES:
             raise ValueError(f"figure is {name!r}; it must be one of {', '.join(self.module.FIGURES)}: correct the name.")
         figure, drawn = self.module.FIGURES[name](self)
         plots.stamp(figure, self.provenance)
+        result = plots.Drawn(name, figure, drawn)
         if self.write:
-            plots.save(figure, drawn, records.figures_root() / self.preset / self.name / name)
-        return figure
+            result.save(records.figures_root() / self.preset / self.name)
+        return result
 
     def verdicts(self) -> pd.DataFrame:
         """One row a claim: what it says, the verdict, the evidence it rests on."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import ScalarFormatter
 
 from ... import data, plots
-from ...plots import STYLE, band, label, panels, picture, reference_line, summarise
+from ...plots import STYLE, band, label, legend_above, log_axis, panels, picture, reference_line, summarise
 from .claims import with_paper_metrics
 
 REAL = ["original", "retrain", "finetune", "amnesiac", "bad_teacher", "unsir", "ssd", "lfssd"]
@@ -53,7 +52,7 @@ def importance(session):
     grid = density.pivot_table(index="log_forget", columns="log_full", values="count")
     mesh = left.pcolormesh(grid.columns, grid.index, grid, cmap="viridis", norm=LogNorm(), shading="nearest")
     figure.colorbar(mesh, ax=left, label="weights per cell", shrink=0.8)
-    x = np.array([density.log_full.min(), density.log_full.max()])
+    x = np.array([density.log_full.min() - density.width_full.iloc[0] / 2, density.log_full.max() + density.width_full.iloc[0] / 2])
     left.plot(x, x, color="0.5", linestyle=":", label="equal importance")
     left.plot(x, x + np.log10(alpha), color=STYLE["lfssd"][1], label=f"selected above: forget = {alpha:g} × all")
     left.set(xlim=x, ylim=(density.log_forget.min(), density.log_forget.max() + 0.3), xlabel=r"log$_{10}$ importance on all data D",
@@ -63,12 +62,20 @@ def importance(session):
     s = summarise(share, ["position", "layer"], "share").sort_values("position")
     s = s.merge(layers.groupby("layer").weights.first(), on="layer")
     right.barh(range(len(s)), 100 * s["mean"], xerr=100 * s["half"].fillna(0), color=STYLE["lfssd"][1], alpha=0.8, error_kw={"lw": 1})
-    names = [f"{n.replace('body.', '').replace('.weight', ' w').replace('.bias', ' b')} ({w:,})" for n, w in zip(s.layer, s.weights, strict=True)]
-    right.set_yticks(range(len(s)), names, fontsize=8 if len(s) < 32 else 5)
+    names = [f"{readable(n)} ({int(w):,})" for n, w in zip(s.layer, s.weights, strict=True)]
+    right.set_yticks(range(len(s)), names, fontsize=8 if len(s) < 32 else 4)
     right.invert_yaxis()
-    right.set(xlabel="share of the tensor's weights that is selected (%)", title="Selected, layer by layer", xlim=(0, None))
+    right.set(xlabel="selected share of the tensor (%)", title="Selected, layer by layer", xlim=(0, None))
     drawn = pd.concat([density[["log_full", "log_forget", "count"]].assign(panel="density"), s.assign(panel="layers")])
     return figure, drawn
+
+
+def readable(name: str) -> str:
+    """A parameter's name for a reader: AllCNN's ``body.3.0.weight`` is the weight of convolution 4, ``body.3.1`` its BatchNorm."""
+    parts = name.split(".")
+    if parts[0] != "body":
+        return name
+    return f"{'conv' if parts[2] == '0' else 'batchnorm'} {int(parts[1]) + 1} {parts[3]}"
 
 
 def alpha_curve(session):
@@ -92,10 +99,9 @@ def alpha_curve(session):
                 reference_line(runs_, metric, name, ax=ax)
             ax.set_ylim(-3, 103)
         ax.axvline(bound, color="0.3", linestyle="-.", linewidth=1, label=f"|D|/|D_f| = {bound:.1f}")
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(ScalarFormatter())
+        log_axis(ax)
         ax.set(xlabel=r"threshold $\alpha$", ylabel={"selected": "weights (%)"}.get(metric, "test accuracy (%)"), title=title)
-    axes[0, 1].legend(fontsize=9, loc="lower right")
+    legend_above(figure, axes[0, 1], 6)
     return figure, summarise_all(rows, ["series", "alpha"], ["D_r", "D_f", "selected"])
 
 
@@ -121,7 +127,7 @@ def sensitivity(session):
         ax.set(xlabel="batch size", ylabel="weights selected (%)" if metric == "selected" else "D_r: test accuracy (%)",
                title=rf"$\alpha$ = {alpha:g}: " + ("selection" if metric == "selected" else "utility"))
         ax.set_ylim((0, None) if metric == "selected" else (0, 102))
-    axes[0, 1].legend(fontsize=9, loc="lower left")
+    legend_above(figure, axes[0, 1], 4)
     return figure, summarise_all(rows, ["method", "order", "batch_size", "alpha"], ["selected", "D_r", "D_f"])
 
 
@@ -146,20 +152,21 @@ def cost(session):
     for ax, (metric, title) in zip(axes[0], {"D_f": "Forget class", "D_r": "Other classes"}.items(), strict=True):
         plots.tradeoff(frame.assign(percent=frame[metric] * 100), "cost", "percent", shown, ax=ax, scale=1)
         reference_line(frame, metric, "original", ax=ax)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(ScalarFormatter())
+        log_axis(ax, (1, 2, 5, 10, 20))
         ax.set(xlabel="cost in training-epoch equivalents", ylabel=f"{metric}: test accuracy (%)", title=title)
-    axes[0, 1].legend(loc="lower left", fontsize=9)
+    legend_above(figure, axes[0, 1], 8)
     return figure, frame[frame.method.isin([*shown, "original"])][["method", "seed", "epochs", "seconds", "D_f", "D_r"]]
 
 
 def ruler(session):
     """The forgetting ruler of the focus scenario."""
     frame = _focus(session)
-    metrics = {"D_f": "test accuracy,\nforget class", "loss_forget": "mean loss on\nforgotten images", "mia_entropy": "entropy attack\n(paper's)",
-               "auc_confidence": "confidence attack,\nAUC", "D_r": "test accuracy,\nother classes"}
+    metrics = {"D_f": "test accuracy,\nforget class", "loss_forget": "mean loss on\nforgotten images",
+               "mia_entropy": "entropy attack\n(paper's)", "auc_confidence": "confidence attack,\nAUC",
+               "D_r": "test accuracy,\nother classes"}
     figure, axes = panels(len(metrics), width=12.5, height=5.2, sharey=True)
     drawn = plots.ruler(frame, metrics, [*REAL, *CONTROLS], axes=axes[0])
+    figure.suptitle("The forgetting ruler: 0 = original, 1 = retrained (band: spread of retrained seeds)", fontsize=12, x=0.01, ha="left")
     return figure, drawn
 
 
@@ -167,20 +174,25 @@ def strip(session):
     """The same five images under original, LFSSD and retrained (first seed)."""
     rows = _focus(session, "images")
     rows = rows[(rows.row == "strip") & (rows.seed == rows.seed.min())]
-    d = data.load(rows.data.iloc[0])
+    name = rows.data.iloc[0]
+    sources = [data.load(name, noise=0.0)] if name.startswith("digits") else []
+    sources.append(data.load(name))
     models = ["original", "lfssd", "retrain"]
     images = rows.drop_duplicates(["role"])
-    figure, axes = panels(len(images), 2, width=11, height=4.8, gridspec_kw={"height_ratios": [1, 1.1]})
+    heights = [1] * len(sources) + [1.1]
+    figure, axes = panels(len(images), len(heights), width=11, height=2.4 * len(heights), gridspec_kw={"height_ratios": heights})
     for column, image in enumerate(images.itertuples()):
-        pixels = (d.train_images if image.part == "train" else d.test_images)[int(image.image)]
-        picture(axes[0, column], pixels, f"{image.role}\nlabel: {d.class_names[int(image.label)]}")
-        ax = axes[1, column]
+        for row, source in enumerate(sources):
+            pixels = (source.train_images if image.part == "train" else source.test_images)[int(image.image)]
+            title = f"{image.role}\nlabel: {source.class_names[int(image.label)]}" if row == 0 else ""
+            picture(axes[row, column], pixels, title or "as the model sees it")
+        ax = axes[-1, column]
         part = rows[rows.role == image.role].set_index("model").loc[models]
         ax.barh(range(3), 100 * part.p_label, color=[STYLE[m][1] for m in models], alpha=0.85)
         for y, (p, guess) in enumerate(zip(part.p_label, part.predicted, strict=True)):
-            text = f"says {d.class_names[int(guess)]}"
-            ax.text(100 * p + 3 if p < 0.55 else 100 * p - 3, y, text, va="center", ha="left" if p < 0.55 else "right", fontsize=9,
-                    color="black" if p < 0.55 else "white")
+            inside = p > 0.55
+            ax.text(100 * p - 3 if inside else 100 * p + 3, y, f"says {source.class_names[int(guess)]}", va="center",
+                    ha="right" if inside else "left", fontsize=9, color="white" if inside else "black")
         ax.set(xlim=(0, 100), yticks=range(3), yticklabels=[label(m) for m in models] if column == 0 else [],
                xlabel="probability of\nits label (%)")
         ax.invert_yaxis()
@@ -188,25 +200,53 @@ def strip(session):
 
 
 def forgotten(session):
-    """Every forgotten training image: the probability of its label, sorted, under the three models, all seeds."""
+    """Every forgotten training image, all seeds: confidence in its label under three models, and what is said instead."""
     rows = _focus(session, "images")
     rows = rows[rows.row == "forgotten"]
-    figure, axes = panels(2, width=10.5, height=4.2)
+    names = data.load(rows.data.iloc[0]).class_names
+    models = ("original", "lfssd", "retrain")
+    figure, axes = panels(2, width=11, height=4.4)
     left, right = axes[0]
-    for name in ("original", "lfssd", "retrain"):
+    for name in models:
         text, colour, _ = STYLE[name]
         for seed, part in rows[rows.model == name].groupby("seed"):
-            left.plot(np.linspace(0, 100, len(part)), 100 * np.sort(part.p_label), color=colour, alpha=0.8, linewidth=1.4,
+            left.plot(np.linspace(0, 100, len(part)), np.sort(part.confidence), color=colour, alpha=0.8, linewidth=1.4,
                       label=text if seed == rows.seed.min() else None)
-    left.set(xlabel="share of forgotten images (%)", ylabel="probability of the label (%)", title="All forgotten images, one line a seed",
-             ylim=(-3, 103))
-    left.legend(loc="center right")
-    wide = rows.pivot_table(index=["seed", "image"], columns="model", values="p_label").reset_index()
-    right.scatter(100 * wide.retrain, 100 * wide.lfssd, s=9, alpha=0.35, color=STYLE["lfssd"][1], linewidth=0)
-    right.plot([0, 100], [0, 100], color="0.5", linestyle=":")
-    right.set(xlabel="retrained: probability of the label (%)", ylabel="LFSSD: probability of the label (%)",
-              title="The same image under both", xlim=(-3, 103), ylim=(-3, 103))
-    return figure, wide
+    left.axhline(0, color="0.5", linewidth=1)
+    left.set(xlabel="forgotten images, from least to most confident (%)", ylabel="confidence in the label (log-odds)",
+             title="All forgotten images, one line a seed")
+    shares = rows.assign(one=1.0).pivot_table(index=["seed", "model"], columns="predicted", values="one", aggfunc="sum", fill_value=0)
+    shares = shares.div(shares.sum(axis=1), axis=0).reindex(columns=range(len(names)), fill_value=0).stack().rename("share").reset_index()
+    s = summarise(shares, ["model", "predicted"], "share")
+    for offset, name in zip((-0.27, 0, 0.27), models, strict=True):
+        part = s[s.model == name].sort_values("predicted")
+        right.bar(part.predicted + offset, 100 * part["mean"], 0.27, yerr=100 * part["half"].fillna(0), color=STYLE[name][1], alpha=0.85,
+                  error_kw={"lw": 1}, label=label(name))
+    right.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 4 else 45)
+    right.set(xlabel="predicted class", ylabel="share of forgotten images (%)", title="What the model says instead", ylim=(0, None))
+    legend_above(figure, right, 3)
+    return figure, rows[["seed", "model", "image", "confidence", "p_label", "predicted"]]
+
+
+def scenarios(session):
+    """LFSSD's alpha curve in every scenario: what it costs to forget a class, a sub-class, random samples."""
+    rows = session.rows("alpha")
+    sample = rows["hp_reduction"].eq("sample") if "hp_reduction" in rows else False
+    rows = rows[(rows.method == "lfssd") & (rows.lam == 1) & ~sample]
+    runs_ = with_paper_metrics(session.frame())
+    wanted = list(session.settings["scenarios"])
+    figure, axes = panels(len(wanted), width=12, height=4.0, sharey=True)
+    for ax, scenario in zip(axes[0], wanted, strict=True):
+        part, mine = rows[rows.scenario == scenario], runs_[runs_.scenario == scenario]
+        for metric, dash in (("D_r", "-"), ("D_f", "--")):
+            band(part, "alpha", metric, ax=ax, color=STYLE["lfssd"][1], linestyle=dash, marker="o", markersize=3, label=f"LFSSD {metric}")
+            retrained = mine[mine.method == "retrain"][metric].mean()
+            ax.axhline(100 * retrained, color=STYLE["retrain"][1], linestyle=dash, linewidth=1.5, label=f"retrained {metric}")
+        log_axis(ax)
+        ax.set(xlabel=r"threshold $\alpha$", title=scenario, ylim=(-3, 103))
+    axes[0, 0].set_ylabel("accuracy (%)")
+    legend_above(figure, axes[0, 0], 4)
+    return figure, summarise_all(rows, ["scenario", "alpha"], ["D_r", "D_f", "selected"])
 
 
 def relearn(session):
@@ -218,10 +258,11 @@ def relearn(session):
         band(rows[rows.method == name], "batch", "acc_forget", ax=ax, color=STYLE[name][1], label=label(name))
     target = session.frame("relearn").target.mean()
     ax.axhline(100 * target, color="0.3", linestyle="-.", linewidth=1, label="95 % of the original")
-    ax.set(xlabel="mini-batches of relearning", ylabel="accuracy on the forget set (%)", title="How fast does it come back?", ylim=(-3, 103))
+    ax.set(xlabel="mini-batches of relearning", ylabel="accuracy on the forget set (%)", title="How fast does it come back?",
+           ylim=(-3, 103))
     ax.legend(loc="lower right")
     return figure, summarise_all(rows, ["method", "batch"], ["acc_forget"])
 
 
-FIGURES = {"data": the_data, "wrong_way": wrong_way, "importance": importance, "alpha_curve": alpha_curve, "sensitivity": sensitivity,
-           "cost": cost, "ruler": ruler, "strip": strip, "forgotten": forgotten, "relearn": relearn}
+FIGURES = {"data": the_data, "wrong_way": wrong_way, "importance": importance, "alpha_curve": alpha_curve, "scenarios": scenarios,
+           "sensitivity": sensitivity, "cost": cost, "ruler": ruler, "strip": strip, "forgotten": forgotten, "relearn": relearn}
