@@ -129,7 +129,7 @@ def tradeoff(frame: pd.DataFrame, x: str, y: str, methods: list[str], *, ax: Axe
         if part.empty:
             continue
         text, colour, marker = STYLE[name]
-        ax.scatter(scale * part[x], scale * part[y], color=colour, marker=marker, s=14, alpha=0.35, linewidth=0)
+        ax.scatter(scale * part[x], scale * part[y], color=colour, marker=marker, s=22, alpha=0.5, linewidth=0)
         a, b = (interval(part.groupby("seed")[v].mean()) for v in (x, y))
         ax.errorbar(scale * a.mean, scale * b.mean, xerr=_half(a, scale), yerr=_half(b, scale), color=colour, marker=marker, capsize=2,
                     markersize=SIZE.get(name, 8), linestyle="none", label=text)
@@ -140,12 +140,13 @@ def _half(i, scale: float):
     return None if np.isnan(i.half) else scale * i.half
 
 
-def ruler(frame: pd.DataFrame, metrics: dict[str, str], methods: list[str], *, axes) -> pd.DataFrame:
+def ruler(frame: pd.DataFrame, metrics: dict[str, str], methods: list[str], *, axes, percent=()) -> pd.DataFrame:
     """The forgetting ruler: per metric one axis on which the original is 0 and the retrained model 1; a dot for each method.
 
     Left of 1 is too little, right of 1 too much forgetting. Each seed is placed between its own original and the mean retrained model;
     the shaded band is the spread (one standard deviation) of retrained seeds. Where original and retrained nearly coincide (closer than
-    twice that spread), the ruler would be meaningless: the raw means are printed instead. Returns what was drawn.
+    twice that spread), the ruler would be meaningless: the raw means are printed instead, those in ``percent`` times 100. Returns what
+    was drawn.
     """
     drawn = []
     for ax, (metric, title) in zip(axes, metrics.items(), strict=True):
@@ -160,7 +161,8 @@ def ruler(frame: pd.DataFrame, metrics: dict[str, str], methods: list[str], *, a
             drawn.append({"metric": metric, "method": name, "position": placed.mean, "half": placed.half, "raw": raw.mean,
                           "raw_half": raw.half, "n": raw.n})
             if meaningless:
-                ax.text(0.5, position, raw.text(2, 1.0), color=colour, va="center", ha="center", fontsize=9)
+                shown_raw = raw.text(1, 100) if metric in percent else raw.text(2, 1)
+                ax.text(0.5, position, shown_raw, color=colour, va="center", ha="center", fontsize=9)
             elif -0.6 <= placed.mean <= 2.6:
                 ax.errorbar(placed.mean, position, xerr=_half(placed, 1), color=colour, marker=marker, capsize=2)
             else:
@@ -174,7 +176,7 @@ def ruler(frame: pd.DataFrame, metrics: dict[str, str], methods: list[str], *, a
             ax.axvline(1, color=STYLE["retrain"][1], linewidth=1)
             ax.axvline(0, color="black", linewidth=1)
             ax.set(xlim=(-0.7, 2.7), xticks=[0, 1, 2])
-        ax.set_title(title + ("\n(no gap: raw values)" if meaningless else ""), fontsize=10)
+        ax.set_title(title + (("\n(no gap: raw, %)" if metric in percent else "\n(no gap: raw)") if meaningless else ""), fontsize=10)
         ax.set(yticks=range(len(shown)), yticklabels=[label(m) for m in shown], ylim=(len(shown) - 0.5, -0.5))
     return pd.DataFrame(drawn)
 

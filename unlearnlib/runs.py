@@ -78,7 +78,7 @@ def runs(specs: list[Spec], store: Store, *, reuse: Store | None = None, executo
             missing = [s for s in specs if s.key not in known]
             for record in _computed(missing, executor, progress):
                 store.add([record])
-                known[record.spec.key] = record
+                known[record.spec.key] = Record.parse(record.line())            # as it will be read: rounded, keys sorted
     return [known[s.key] for s in specs]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .claims import interval
+from .claims import Interval, interval
 from .methods import METHODS
 from .metrics import avg_gap, tow
 from .plots import label
@@ -117,12 +117,13 @@ def with_distance(frame: pd.DataFrame, attack: str = "mia_entropy") -> pd.DataFr
     return frame.assign(avg_gap=gaps, tow=tows)
 
 
-def predictions(rows: list[tuple[str, float, tuple[float, float], str]], digits: int = 1) -> Table:
-    """The prediction box, scored: (quantity, measured value, (low, high), reason) -> inside or outside its band, and by how much."""
+def predictions(rows: list[tuple[str, Interval, tuple[float, float]]], digits: int = 1) -> Table:
+    """The prediction box, scored: (quantity, measured interval, (low, high)) -> is the mean inside its band, or outside by how much?"""
     out = []
-    for quantity, value, (low, high), reason in rows:
-        miss = low - value if value < low else value - high if value > high else 0.0
-        verdict = "inside" if miss == 0 else f"outside by {miss:.{digits}f}"
-        out.append({"quantity": quantity, "our band": f"{low:g} to {high:g}", "reason": reason, "we measured": f"{value:.{digits}f}",
+    for quantity, value, (low, high) in rows:
+        miss = low - value.mean if value.mean < low else value.mean - high if value.mean > high else 0.0
+        crosses = value.n > 1 and (value.low < low or value.high > high)
+        verdict = f"outside by {miss:.{digits}f}" if miss else "inside, but the interval crosses the band" if crosses else "inside"
+        out.append({"quantity": quantity, "our band": f"{low:g} to {high:g}", "we measured": value.text(digits, 1), "n": value.n,
                     "verdict": verdict})
     return Table(pd.DataFrame(out))

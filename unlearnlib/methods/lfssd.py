@@ -30,7 +30,7 @@ def _one_of(name: str, value, allowed: tuple[str, ...]) -> None:
 
 def _objective(outputs: Tensor, labels: Tensor | None) -> Tensor:
     """Batch mean of the squared output norm (no labels) or of the cross-entropy (labels): a scalar."""
-    return outputs.square().sum(dim=1).mean() if labels is None else F.cross_entropy(outputs, labels)
+    return outputs.square().sum(dim=1).mean() if labels is None else F.cross_entropy(outputs, labels)   # step 1: importance
 
 
 def importance(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, kind: str = "l2", reduction: str = "batch",
@@ -86,7 +86,7 @@ def importance(model: nn.Module, images: Tensor, labels: Tensor | None = None, *
                 gradients = torch.autograd.grad(_objective(model(x), y), list(parameters.values()), allow_unused=True)
                 for accumulated, g in zip(total.values(), gradients, strict=True):
                     if g is not None:
-                        accumulated += g.abs() if y is None else g.square()
+                        accumulated += g.abs() if y is None else g.square()     # step 1: importance
             if callback:
                 callback(images=len(x))
     finally:
@@ -121,7 +121,7 @@ def selected(forget_importance: Importance, full_importance: Importance, alpha: 
                          "recompute them with importance().")
     if not alpha >= 0:
         raise ValueError(f"alpha is {alpha}; it must be at least 0: the paper uses 3.5 to 50.")
-    return {name: forget_importance[name] > alpha * full_importance[name] for name in forget_importance}
+    return {name: forget_importance[name] > alpha * full_importance[name] for name in forget_importance}    # step 2: select
 
 
 @torch.no_grad()
@@ -147,8 +147,8 @@ def dampen(model: nn.Module, forget_importance: Importance, full_importance: Imp
         raise ValueError(f"the importances do not fit the model ({', '.join(odd[:3])}); they must name its parameters: recompute them.")
     dampened = copy.deepcopy(model)
     for name, p in dampened.named_parameters():
-        factor = (lam * full_importance[name] / forget_importance[name]).clamp(max=1)
-        p.copy_(torch.where(mask[name], p * factor, p))                         # 0/0 occurs only where nothing is selected
+        factor = (lam * full_importance[name] / forget_importance[name]).clamp(max=1)   # step 3: dampen (0/0 only where unselected)
+        p.copy_(torch.where(mask[name], p * factor, p))                         # step 3: dampen
     return dampened
 
 
@@ -192,7 +192,7 @@ def ssd(model: nn.Module, access: Access, *, alpha: float = 10.0, lam: float = 1
         generator: torch.Generator | None = None, callback: Callback | None = None) -> nn.Module:
     """SSD: as :func:`lfssd` with the diagonal Fisher of the labelled cross-entropy. The paper: alpha 10, lam 1.
 
-    A Fisher ratio is roughly the square of an LFSSD ratio: the same alpha is a far weaker threshold.
+    Each gradient is squared before the mean is taken, so the same alpha selects another share of the weights than in LFSSD.
     """
     pair = importances(model, access, kind="fisher", reduction=reduction, order=order, batch_size=batch_size,
                        full_importance=full_importance, generator=generator, callback=callback)

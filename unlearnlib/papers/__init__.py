@@ -9,9 +9,15 @@ from types import ModuleType
 import pandas as pd
 import yaml
 
-from .. import claims, plots, records, runs
+from .. import claims, plots, records, runs, tables
+from ..data import DataError
 from ..methods import method
 from ..records import ROOT, Record, Spec, Store, canonical
+
+
+class NotAvailable(RuntimeError):
+    """A figure or sentence needs a study that the preset lacks, or images that are not on this machine."""
+
 
 PAPERS = ("lfssd",)
 PRESETS = ("digits", "cifar10")
@@ -85,8 +91,15 @@ class Session:
         return records.frame(self._of(study))
 
     def rows(self, study: str) -> pd.DataFrame:
-        """The rows (curves, histograms, single images) of a study's runs."""
-        return records.rows(self._of(study))
+        """The rows (curves, histograms, single images) of a study's runs. Raises NotAvailable where there are none."""
+        return records.rows(self.need(study))
+
+    def need(self, study: str) -> list[Record]:
+        """The records of a study; raises NotAvailable where the preset has none."""
+        found = self._of(study)
+        if not found:
+            raise NotAvailable(f"preset {self.preset} has no runs of the study {study!r}.")
+        return found
 
     def _of(self, study: str) -> list[Record]:
         return [r for r in self.records if r.spec.study == study]
@@ -97,11 +110,17 @@ class Session:
         sets = ", ".join(sorted({s.data for s in self.specs}))
         return f"preset {self.preset} | {sets} | {self.specs[0].model} | n = {self.settings['seeds']} | commit {', '.join(commits)}"
 
-    def figure(self, name: str) -> plots.Drawn:
-        """Draw a figure of the paper; saves it, and exactly what was drawn, where the session writes."""
+    def figure(self, name: str) -> plots.Drawn | tables.Markdown:
+        """Draw a figure of the paper; saves it, and exactly what was drawn, where the session writes.
+
+        Where the preset lacks the study, or this machine the images, a sentence says so, and a figure drawn before is left as it is.
+        """
         if name not in self.module.FIGURES:
             raise ValueError(f"figure is {name!r}; it must be one of {', '.join(self.module.FIGURES)}: correct the name.")
-        figure, drawn = self.module.FIGURES[name](self)
+        try:
+            figure, drawn = self.module.FIGURES[name](self)
+        except (NotAvailable, DataError) as error:
+            return tables.Markdown(f"*Not available* ({name}): {error}")
         plots.stamp(figure, self.provenance)
         result = plots.Drawn(name, figure, drawn)
         if self.write:
@@ -119,7 +138,6 @@ class Session:
 def draw(session: Session) -> Iterator[str]:
     """Draw every figure that the session's records allow, and its verdicts; yields a line for each."""
     for name in session.module.FIGURES:
-        session.figure(name)
-        yield name
+        yield repr(session.figure(name))
     session.verdicts()
     yield "claims"

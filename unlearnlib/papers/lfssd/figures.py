@@ -56,26 +56,31 @@ def importance(session):
     left.plot(x, x, color="0.5", linestyle=":", label="equal importance")
     left.plot(x, x + np.log10(alpha), color=STYLE["lfssd"][1], label=f"selected above: forget = {alpha:g} × all")
     left.set(xlim=x, ylim=(density.log_forget.min(), density.log_forget.max() + 0.3), xlabel=r"log$_{10}$ importance on all data D",
-             ylabel=r"log$_{10}$ importance on the forget set", title="The forget class has weights of its own")
+             ylabel=r"log$_{10}$ importance on the forget set", title=f"Which weights lie above the line? (seed {first.seed.min()})")
     left.legend(loc="upper left", handlelength=1.2)
-    share = layers.assign(share=layers.selected / layers.weights)
-    s = summarise(share, ["position", "layer"], "share").sort_values("position")
-    s = s.merge(layers.groupby("layer").weights.first(), on="layer")
+    s = by_layer(layers)
     right.barh(range(len(s)), 100 * s["mean"], xerr=100 * s["half"].fillna(0), color=STYLE["lfssd"][1], alpha=0.8, error_kw={"lw": 1})
-    names = [f"{readable(n)} ({int(w):,})" for n, w in zip(s.layer, s.weights, strict=True)]
-    right.set_yticks(range(len(s)), names, fontsize=8 if len(s) < 32 else 4)
+    right.set_yticks(range(len(s)), [f"{n} ({int(w):,})" for n, w in zip(s.layer, s.weights, strict=True)], fontsize=9)
     right.invert_yaxis()
-    right.set(xlabel="selected share of the tensor (%)", title="Selected, layer by layer", xlim=(0, None))
+    right.set(xlabel="selected share of the layer's weights (%)", title="Do specialists sit late?", xlim=(0, None))
     drawn = pd.concat([density[["log_full", "log_forget", "count"]].assign(panel="density"), s.assign(panel="layers")])
     return figure, drawn
 
 
-def readable(name: str) -> str:
-    """A parameter's name for a reader: AllCNN's ``body.3.0.weight`` is the weight of convolution 4, ``body.3.1`` its BatchNorm."""
-    parts = name.split(".")
-    if parts[0] != "body":
-        return name
-    return f"{'conv' if parts[2] == '0' else 'batchnorm'} {int(parts[1]) + 1} {parts[3]}"
+def layer_of(parameter: str) -> str:
+    """The layer of a parameter, BatchNorm folded in: AllCNN's ``body.3.1.weight`` is in "conv 4", ``fc.bias`` in "last layer"."""
+    parts = parameter.split(".")
+    if parts[0] == "body":
+        return f"conv {int(parts[1]) + 1}"
+    return "last layer" if parts[0] == "fc" else "stem" if len(parts) == 2 else ".".join(parts[:2])
+
+
+def by_layer(rows: pd.DataFrame) -> pd.DataFrame:
+    """Share of selected weights by layer, input first: mean and half interval over seeds, with the number of weights."""
+    rows = rows.assign(layer=rows.layer.map(layer_of)).sort_values(["seed", "position"])
+    layers = rows.groupby(["seed", "layer"], sort=False)[["selected", "weights"]].sum().reset_index()
+    s = summarise(layers.assign(share=layers.selected / layers.weights), ["layer"], "share")
+    return s.merge(layers.groupby("layer").weights.first(), on="layer")
 
 
 def alpha_curve(session):
@@ -88,7 +93,7 @@ def alpha_curve(session):
     bound = session.frame("alpha").set_index("scenario").bound.loc[[session.settings["focus"]]].iloc[0]
     figure, axes = panels(3, width=11.5, height=4.2)
     colours = {"LFSSD": (STYLE["lfssd"][1], "-"), "LFSSD, per sample": (STYLE["lfssd"][1], "--"), "SSD": (STYLE["ssd"][1], "-")}
-    titles = {"D_f": "Forget class: gone?", "D_r": "Other classes: kept?", "selected": "How many weights are changed"}
+    titles = {"D_f": "Forget class: gone?", "D_r": "Other classes: kept?", "selected": "How many weights are selected"}
     for ax, (metric, title) in zip(axes[0], titles.items(), strict=True):
         for series, (colour, dash) in colours.items():
             part = rows[rows.series == series]
@@ -110,24 +115,29 @@ def summarise_all(rows: pd.DataFrame, by: list[str], metrics: list[str]) -> pd.D
 
 
 def sensitivity(session):
-    """Batch size and order of D at fixed alpha: the hidden hyper-parameters."""
-    rows = _focus(session, "sensitivity")
-    alphas = sorted(rows.alpha.unique())
-    figure, axes = panels(len(alphas) * 2, width=12.5, height=4.2)
-    for column, (alpha, metric) in enumerate([(a, m) for a in alphas for m in ("selected", "D_r")]):
-        ax = axes[0, column]
-        for name in ("lfssd", "ssd"):
+    """LFSSD's hidden hyper-parameters, batch size and order of D, at fixed alpha: by the equations every line is flat."""
+    rows, runs_ = _focus(session, "sensitivity"), _focus(session)
+    alphas, sizes = sorted(rows.alpha.unique()), sorted(rows.batch_size.unique())
+    figure, axes = panels(len(alphas), 2, width=10.5, height=6.4, sharey="row", sharex=True)
+    mine, colour = rows[rows.method == "lfssd"], STYLE["lfssd"][1]
+    for column, alpha in enumerate(alphas):
+        for row, metric in enumerate(("selected", "D_r")):
+            ax = axes[row, column]
             for order, dash in (("given", "-"), ("shuffled", "--")):
-                part = rows[(rows.method == name) & (rows.alpha == alpha) & ((rows.order == order) | (rows.batch_size == 1))]
-                band(part, "batch_size", metric, ax=ax, color=STYLE[name][1], linestyle=dash, marker="o", markersize=4,
-                     label=f"{label(name)}, {'class-sorted' if order == 'given' else 'shuffled'}")
-        ax.set_xscale("log", base=2)
-        sizes = sorted(rows.batch_size.unique())
-        ax.set_xticks(sizes, [str(s) for s in sizes])
-        ax.set(xlabel="batch size", ylabel="weights selected (%)" if metric == "selected" else "D_r: test accuracy (%)",
-               title=rf"$\alpha$ = {alpha:g}: " + ("selection" if metric == "selected" else "utility"))
-        ax.set_ylim((0, None) if metric == "selected" else (0, 102))
-    legend_above(figure, axes[0, 1], 4)
+                part = mine[(mine.alpha == alpha) & ((mine.order == order) | (mine.batch_size == 1))]
+                band(part, "batch_size", metric, ax=ax, color=colour, linestyle=dash, marker="o", markersize=4,
+                     label=f"LFSSD, {'class-sorted' if order == 'given' else 'shuffled'}")
+            if metric == "D_r":
+                for name in ("original", "retrain"):
+                    reference_line(runs_, metric, name, ax=ax)
+            ax.set_xscale("log", base=2)
+            ax.set_xticks(sizes, [str(size) for size in sizes])
+        axes[0, column].set_title(rf"$\alpha$ = {alpha:g}: is the selection the same?")
+        axes[1, column].set_title(rf"$\alpha$ = {alpha:g}: is the damage the same?")
+        axes[1, column].set_xlabel("batch size (1 = the equation)")
+    axes[0, 0].set(ylabel="weights selected (%)", ylim=(0, None))
+    axes[1, 0].set(ylabel="acc D_r (%)", ylim=(0, 102))
+    legend_above(figure, axes[1, 0], 4)
     return figure, summarise_all(rows, ["method", "order", "batch_size", "alpha"], ["selected", "D_r", "D_f"])
 
 
@@ -137,8 +147,8 @@ def wrong_way(session):
     figure, axes = panels(1, width=6.5, height=4.4)
     shown = ["original", "retrain", "random_dampening", "lfssd"]
     ax = plots.tradeoff(frame, "D_f", "D_r", shown, ax=axes[0, 0])
-    ax.set(xlabel="D_f: test accuracy on the forget class (%)", ylabel="D_r: test accuracy on the others (%)",
-           title="Which weights are dampened decides everything", xlim=(-4, 104))
+    ax.set(xlabel="acc D_f: test accuracy, forgotten class (%)", ylabel="acc D_r: test accuracy, others (%)",
+           title="Do random weights do as well?", xlim=(-4, 104))
     ax.legend(loc="best")
     return figure, frame[frame.method.isin(shown)][["method", "seed", "D_f", "D_r"]]
 
@@ -149,11 +159,11 @@ def cost(session):
     frame["cost"] = frame.epochs.clip(lower=0.02)
     shown = [m for m in REAL if m != "original"]
     figure, axes = panels(2, width=10.5, height=4.4, sharex=True)
-    for ax, (metric, title) in zip(axes[0], {"D_f": "Forget class", "D_r": "Other classes"}.items(), strict=True):
+    for ax, (metric, title) in zip(axes[0], {"D_f": "Cheap and forgotten?", "D_r": "Cheap and kept?"}.items(), strict=True):
         plots.tradeoff(frame.assign(percent=frame[metric] * 100), "cost", "percent", shown, ax=ax, scale=1)
         reference_line(frame, metric, "original", ax=ax)
         log_axis(ax, (1, 2, 5, 10, 20))
-        ax.set(xlabel="cost in training-epoch equivalents", ylabel=f"{metric}: test accuracy (%)", title=title)
+        ax.set(xlabel="cost in training-epoch equivalents", ylabel=f"acc {metric} (%)", title=title)
     legend_above(figure, axes[0, 1], 8)
     return figure, frame[frame.method.isin([*shown, "original"])][["method", "seed", "epochs", "seconds", "D_f", "D_r"]]
 
@@ -165,7 +175,7 @@ def ruler(session):
                "mia_entropy": "entropy attack\n(paper's)", "auc_confidence": "confidence attack,\nAUC",
                "D_r": "test accuracy,\nother classes"}
     figure, axes = panels(len(metrics), width=12.5, height=5.2, sharey=True)
-    drawn = plots.ruler(frame, metrics, [*REAL, *CONTROLS], axes=axes[0])
+    drawn = plots.ruler(frame, metrics, [*REAL, *CONTROLS], axes=axes[0], percent=("D_f", "D_r", "mia_entropy"))
     figure.suptitle("The forgetting ruler: 0 = original, 1 = retrained (band: spread of retrained seeds)", fontsize=12, x=0.01, ha="left")
     return figure, drawn
 
@@ -196,6 +206,8 @@ def strip(session):
         ax.set(xlim=(0, 100), yticks=range(3), yticklabels=[label(m) for m in models] if column == 0 else [],
                xlabel="probability of\nits label (%)")
         ax.invert_yaxis()
+    figure.suptitle(f"What do three models say to the same five images? (one network each, seed {rows.seed.min()})", fontsize=12, x=0.01,
+                    ha="left")
     return figure, rows[["model", "role", "part", "image", "label", "p_label", "predicted", "p_predicted"]]
 
 
@@ -239,29 +251,42 @@ def scenarios(session):
     for ax, scenario in zip(axes[0], wanted, strict=True):
         part, mine = rows[rows.scenario == scenario], runs_[runs_.scenario == scenario]
         for metric, dash in (("D_r", "-"), ("D_f", "--")):
-            band(part, "alpha", metric, ax=ax, color=STYLE["lfssd"][1], linestyle=dash, marker="o", markersize=3, label=f"LFSSD {metric}")
+            band(part, "alpha", metric, ax=ax, color=STYLE["lfssd"][1], linestyle=dash, marker="o", markersize=3,
+                 label=f"LFSSD acc {metric}")
             retrained = mine[mine.method == "retrain"][metric].mean()
-            ax.axhline(100 * retrained, color=STYLE["retrain"][1], linestyle=dash, linewidth=1.5, label=f"retrained {metric}")
+            ax.axhline(100 * retrained, color=STYLE["retrain"][1], linestyle=dash, linewidth=1.5, label=f"retrained acc {metric}")
+        used = mine[mine.method == "lfssd"].hp_alpha.iloc[0]
+        ax.axvline(used, color="0.3", linestyle="-.", linewidth=1, label=r"$\alpha$ used in the tables")
         log_axis(ax)
-        ax.set(xlabel=r"threshold $\alpha$", title=scenario, ylim=(-3, 103))
+        ax.set(xlabel=r"threshold $\alpha$", ylim=(-3, 103))
+        ax.set_title(f"{scenario}:\nis there a window?", fontsize=11)
     axes[0, 0].set_ylabel("accuracy (%)")
-    legend_above(figure, axes[0, 0], 4)
+    legend_above(figure, axes[0, 0], 5)
     return figure, summarise_all(rows, ["scenario", "alpha"], ["D_r", "D_f", "selected"])
 
 
 def relearn(session):
-    """Try to undo it: forget accuracy while relearning the forget set, batch by batch."""
-    rows = _focus(session, "relearn")
-    figure, axes = panels(1, width=6.8, height=4.3)
+    """Try to undo it: accuracy on the forget set while relearning it, batch by batch, one line a seed."""
+    rows, runs_ = _focus(session, "relearn"), session.frame("relearn")
+    figure, axes = panels(1, width=7.6, height=4.3)
     ax = axes[0, 0]
     for name in ("lfssd", "ssd", "retrain"):
-        band(rows[rows.method == name], "batch", "acc_forget", ax=ax, color=STYLE[name][1], label=label(name))
+        text, colour, marker = STYLE[name]
+        for seed, part in rows[rows.method == name].groupby("seed"):
+            ax.plot(part.batch, 100 * part.acc_forget, color=colour, linewidth=1.3, alpha=0.85,
+                    label=text if seed == rows.seed.min() else None)
+            reached = runs_[(runs_.method == name) & (runs_.seed == seed)].batches.iloc[0]
+            if pd.notna(reached):
+                ax.plot(reached, 100 * part.set_index("batch").acc_forget[int(reached)], marker=marker, color=colour)
+            else:
+                ax.text(rows.batch.max() * 1.01, 100 * part.acc_forget.iloc[-1], "never", color=colour, va="center", fontsize=9)
     target = session.frame("relearn").target.mean()
     ax.axhline(100 * target, color="0.3", linestyle="-.", linewidth=1, label="95 % of the original")
+    ax.axhline(100 * target / 0.95, color="black", linestyle=":", linewidth=1.4, label="original")
     ax.set(xlabel="mini-batches of relearning", ylabel="accuracy on the forget set (%)", title="How fast does it come back?",
-           ylim=(-3, 103))
-    ax.legend(loc="lower right")
-    return figure, summarise_all(rows, ["method", "batch"], ["acc_forget"])
+           ylim=(-3, 103), xlim=(0, rows.batch.max() * 1.1))
+    legend_above(figure, ax, 5)
+    return figure, rows[["method", "seed", "batch", "acc_forget"]]
 
 
 FIGURES = {"data": the_data, "wrong_way": wrong_way, "importance": importance, "alpha_curve": alpha_curve, "scenarios": scenarios,

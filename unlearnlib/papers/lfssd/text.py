@@ -7,20 +7,23 @@ import math
 import pandas as pd
 
 from ...attacks import anamnesis_index
-from ...claims import comparison, interval, paired
+from ...claims import Interval, comparison, interval, paired
 from ...plots import label
 from ...tables import Markdown, Table, by_method, published, with_distance
 from ...tables import predictions as scored
-from .claims import paired_ratio, with_paper_metrics
+from .. import NotAvailable
+from .claims import FORGOTTEN, paired_ratio, with_paper_metrics
+from .figures import layer_of
 
-PAPER_COLUMNS = {"D_r (%)": ("D_r", 1, 100), "D_f (%)": ("D_f", 1, 100), "MIA: called member (%)": ("MIA", 1, 100)}
-AUDIT_COLUMNS = {"Avg.Gap (0 is best)": ("avg_gap", 1, 100), "ToW (1 is best)": ("tow", 3, 1),
+PAPER_COLUMNS = {"acc D_r (%)": ("D_r", 1, 100), "acc D_f (%)": ("D_f", 1, 100), "MIA: called member (%)": ("MIA", 1, 100)}
+AUDIT_COLUMNS = {"Avg.Gap (0 is best)": ("avg_gap", 1, 100), "ToW (1 is best)": ("tow", 2, 1),
                  "AUC confidence": ("auc_confidence", 2, 1), "TPR at 1 % FPR (%)": ("tpr1_confidence", 1, 100),
-                 "JS forget": ("js_forget", 3, 1), "JS retain": ("js_retain", 3, 1), "JS test": ("js_test", 3, 1), "ZRF": ("zrf", 3, 1)}
+                 "JS forget": ("js_forget", 2, 1), "JS retain": ("js_retain", 2, 1), "JS test": ("js_test", 2, 1), "ZRF": ("zrf", 2, 1)}
 COST_COLUMNS = {"training-epoch equivalents": ("epochs", 2, 1), "seconds": ("seconds", 2, 1), "weights changed (%)": ("changed", 1, 100)}
 
 
 def focus(session, study: str = "unlearn") -> pd.DataFrame:
+    session.need(study)
     frame = with_paper_metrics(session.frame()) if study == "unlearn" else session.frame(study)
     return frame[frame.scenario == session.settings["focus"]]
 
@@ -44,47 +47,55 @@ def cost_table(session) -> Table:
 
 def stops(session, alphas: list[float]) -> Table:
     """The knob at three stops: rows of the alpha study nearest to ``alphas``, beside the retrained model."""
-    rows = session.rows("alpha")
-    rows = rows[(rows.scenario == session.settings["focus"]) & (rows.method == "lfssd") & (rows.lam == 1)]
-    if "hp_reduction" in rows:
-        rows = rows[rows.hp_reduction.isna()]
-    out = []
+    rows, out = curve(session, session.settings["focus"]), []
     for wanted in alphas:
         at = rows.alpha.iloc[(rows.alpha - wanted).abs().argmin()]
         part = rows[rows.alpha == at]
         cells = {heading: interval(part[m]).text() for heading, m in
-                 (("weights selected (%)", "selected"), ("D_r (%)", "D_r"), ("D_f (%)", "D_f"))}
-        out.append({"model": f"LFSSD, alpha = {at:g}"} | cells)
+                 (("weights selected (%)", "selected"), ("acc D_r (%)", "D_r"), ("acc D_f (%)", "D_f"))}
+        out.append({"model": f"LFSSD, alpha = {at:g}"} | cells | {"n": len(part)})
     runs = focus(session)
     for name in ("original", "retrain"):
         part = runs[runs.method == name]
-        out.append({"model": label(name), "weights selected (%)": "–", "D_r (%)": interval(part.D_r).text(),
-                    "D_f (%)": interval(part.D_f).text()})
+        out.append({"model": label(name), "weights selected (%)": "–", "acc D_r (%)": interval(part.D_r).text(),
+                    "acc D_f (%)": interval(part.D_f).text(), "n": len(part)})
     return Table(pd.DataFrame(out))
 
 
-def measured(session) -> dict[str, float]:
-    """The quantities of the prediction box, in the units that its bands use; NaN where the preset lacks the study."""
-    frame, selection = focus(session), _selected(session)
+def curve(session, scenario: str) -> pd.DataFrame:
+    """Rows of LFSSD's alpha study in a scenario: official batch reduction, lambda 1."""
+    rows = session.rows("alpha")
+    rows = rows[(rows.scenario == scenario) & (rows.method == "lfssd") & (rows.lam == 1)]
+    return rows[rows.hp_reduction.isna()] if "hp_reduction" in rows else rows
+
+
+def measured(session) -> dict[str, Interval]:
+    """The quantities of the prediction box, in the units that its bands use; those whose study the preset lacks have n = 0."""
+    frame, rows = focus(session), curve(session, session.settings["focus"])
     alpha = float(frame[frame.method == "lfssd"].hp_alpha.iloc[0])
-    batches = focus(session, "relearn").groupby("method").batches.median()
+    share = {a: rows[rows.alpha == a].set_index("seed").selected for a in (alpha, 2 * alpha)}
     return {
-        "D_f": 100 * frame[frame.method == "lfssd"].D_f.mean(),
-        "D_r lost": -100 * paired(frame, "D_r", "lfssd", "original").mean,
-        "selected": 100 * selection.get(alpha, math.nan),
-        "doubling": selection.get(2 * alpha, math.nan) / selection.get(alpha, math.nan),
-        "cost": 100 * paired_ratio(frame, "epochs", "lfssd", "retrain").mean,
-        "attack": 100 * paired(frame, "MIA", "lfssd", "retrain").mean,
-        "relearning": anamnesis_index(batches.get("lfssd", math.nan), batches.get("retrain", math.nan)),
+        "D_f": scaled(interval(frame[frame.method == "lfssd"].D_f), 100),
+        "D_r lost": scaled(paired(frame, "D_r", "original", "lfssd"), 100),
+        "selected": scaled(interval(share[alpha]), 100),
+        "doubling": interval(share[2 * alpha] / share[alpha]),
+        "cost": scaled(paired_ratio(frame, "epochs", "lfssd", "retrain"), 100),
+        "attack": scaled(paired(frame, "MIA", "lfssd", "retrain"), 100),
+        "relearning": interval(relearning(session)),
     }
 
 
-def _selected(session) -> dict[float, float]:
-    rows = session.rows("alpha")
-    rows = rows[(rows.scenario == session.settings["focus"]) & (rows.method == "lfssd") & (rows.lam == 1)]
-    if "hp_reduction" in rows:
-        rows = rows[rows.hp_reduction.isna()]
-    return rows.groupby("alpha").selected.mean().to_dict()
+def scaled(value: Interval, factor: float) -> Interval:
+    return Interval(value.mean * factor, value.half * factor, value.n)
+
+
+def relearning(session) -> list[float]:
+    """LFSSD's anamnesis index, seed by seed: a retrained model that never relearned the class counts as infinite, so the index is 0."""
+    try:
+        batches = focus(session, "relearn").fillna({"batches": math.inf}).pivot(index="seed", columns="method", values="batches")
+    except NotAvailable:
+        return []
+    return [anamnesis_index(u, r) for u, r in zip(batches.lfssd, batches.retrain, strict=True)]
 
 
 QUANTITIES = {
@@ -99,10 +110,38 @@ QUANTITIES = {
 
 
 def predictions(session, bands: dict) -> Table:
-    """Score the prediction box: for each quantity inside or outside its band."""
+    """Score the prediction box: for each quantity inside or outside its band, and by how much."""
     values = measured(session)
-    known = {k: band for k, band in bands.items() if not math.isnan(values[k])}
-    return scored([(QUANTITIES[k][0], values[k], tuple(band), QUANTITIES[k][1]) for k, band in known.items()], digits=2)
+    known = {k: band for k, band in bands.items() if values[k].n}
+    return scored([(QUANTITIES[k][0], values[k], tuple(band)) for k, band in known.items()], digits=2)
+
+
+def misses(session, bands: dict) -> Markdown:
+    """What we think about each band that was missed; says so where none was."""
+    values, out = measured(session), []
+    for k, (low, high) in bands.items():
+        if values[k].n and not low <= values[k].mean <= high:
+            side = "below" if values[k].mean < low else "above"
+            out.append(f"*{QUANTITIES[k][0]}* came out {side} the band: {MISSED[k, side]}.")
+    return Markdown(" ".join(out) or "No mean missed its band this time.")
+
+
+MISSED = {
+    ("D_f", "above"): "some of the class survives in weights that the threshold did not select",
+    ("D_f", "below"): "impossible for an accuracy unless the band starts above 0",
+    ("D_r lost", "below"): "the other classes gained: images once mistaken for the forgotten class now go where they belong",
+    ("D_r lost", "above"): "the forget class shares more weights with the others than we thought",
+    ("selected", "below"): "the class needs fewer weights than its share of the task",
+    ("selected", "above"): "the class touches more weights than its share of the task",
+    ("doubling", "below"): "the tail of the ratio is even steeper",
+    ("doubling", "above"): "the tail of the ratio is heavier",
+    ("cost", "below"): "retraining is dearer, or one pass cheaper, than we reckoned",
+    ("cost", "above"): "retraining is cheaper, or one pass dearer, than we reckoned",
+    ("attack", "below"): "LFSSD over-forgets more than we thought",
+    ("attack", "above"): "LFSSD over-forgets less than we thought, or not at all",
+    ("relearning", "below"): "the dampened knowledge is nearer to the surface than we thought",
+    ("relearning", "above"): "dampening hides the class better than we thought",
+}
 
 
 def box(bands: dict) -> Table:
@@ -113,7 +152,10 @@ def box(bands: dict) -> Table:
 
 def reading(session, figure: str) -> Markdown:
     """One sentence under a figure: its main numbers, each "we measured"."""
-    return Markdown("*We measured:* " + READINGS[figure](session))
+    try:
+        return Markdown("*We measured:* " + READINGS[figure](session))
+    except NotAvailable as error:
+        return Markdown(f"*Not available:* {error}")
 
 
 def _of(frame: pd.DataFrame, name: str, metric: str, digits: int = 1, scale: float = 100) -> str:
@@ -122,18 +164,23 @@ def _of(frame: pd.DataFrame, name: str, metric: str, digits: int = 1, scale: flo
 
 def _wrong_way(session) -> str:
     f = focus(session)
-    gap = paired(f, "D_f", "random_dampening", "lfssd")
-    return (f"the same factors on random weights leave D_f at {_of(f, 'random_dampening', 'D_f')} % and D_r at "
+    gap, start = (paired(f, "D_f", "random_dampening", other) for other in ("lfssd", "original"))
+    return (f"the same factors on random weights leave acc D_f at {_of(f, 'random_dampening', 'D_f')} % and acc D_r at "
             f"{_of(f, 'random_dampening', 'D_r')} %; LFSSD has {_of(f, 'lfssd', 'D_f')} % and {_of(f, 'lfssd', 'D_r')} %. "
-            f"D_f under random dampening is {comparison(gap)} (difference {gap.text()} points).")
+            f"Acc D_f under random dampening against LFSSD: {comparison(gap)} ({gap.text()} points); against the original: "
+            f"{comparison(start)} ({start.text()} points).")
 
 
 def _importance(session) -> str:
-    a = focus(session, "anatomy")
-    rows = session.rows("anatomy")
-    layers = rows[rows.row == "layer"].assign(share=lambda r: r.selected / r.weights).groupby("layer").share.mean()
-    return (f"{interval(a.selected).text()} % of {int(a.weights.iloc[0]):,} weights are selected; the tensor with the smallest share is "
-            f"{layers.idxmin()} ({100 * layers.min():.1f} %), with the largest {layers.idxmax()} ({100 * layers.max():.1f} %).")
+    a, rows = focus(session, "anatomy"), session.rows("anatomy")
+    rows = rows[rows.row == "layer"]
+    layers = rows.assign(layer=rows.layer.map(layer_of)).groupby(["seed", "layer"], sort=False)[["selected", "weights"]].sum()
+    share = (layers.selected / layers.weights).unstack(sort=False)
+    first, last = share.columns[0], share.columns[-1]
+    gap = interval(share[last] - share[first])
+    shares = [f"in {name} {interval(share[name]).text()} %" for name in (first, last)]
+    return (f"{interval(a.selected).text()} % of {int(a.weights.iloc[0]):,} weights are selected, {', '.join(shares)}. "
+            f"The share in {last}, against {first}: {comparison(gap)} (difference {gap.text()} points).")
 
 
 def _alpha(session) -> str:
@@ -147,17 +194,19 @@ def _alpha(session) -> str:
 def _sensitivity(session) -> str:
     rows = session.rows("sensitivity")
     sizes, alpha = sorted(rows.batch_size.unique()), rows.alpha.min()
-    rows = rows[(rows.alpha == alpha) & (rows.batch_size == sizes[-1])]
     named = {"given": "class-sorted", "shuffled": "shuffled"}
     parts = []
-    for (name, order), part in rows.groupby(["method", "order"]):
-        parts.append(f"{label(name)} {named[order]} {interval(part.D_r).text()} %")
-    return f"at alpha = {alpha:g} and batch size {sizes[-1]}, D_r is " + ", ".join(parts) + "."
+    for name in ("lfssd", "ssd"):
+        mine = rows[(rows.alpha == alpha) & (rows.method == name)]
+        start = mine[mine.batch_size == sizes[0]].groupby("seed").D_r.mean()
+        ends = [f"{named[o]} {interval(p.D_r).text()} %" for o, p in mine[mine.batch_size == sizes[-1]].groupby("order")]
+        parts.append(f"{label(name)} goes from {interval(start).text()} % at batch size {sizes[0]} to {' and '.join(ends)} at {sizes[-1]}")
+    return f"at alpha = {alpha:g}, acc D_r of " + "; of ".join(parts) + "."
 
 
 def _cost(session) -> str:
     f = focus(session)
-    return (f"LFSSD costs {paired_ratio(f, 'epochs', 'lfssd', 'retrain').mean:.1%} of a retraining; its D_r minus retrained: "
+    return (f"LFSSD costs {100 * paired_ratio(f, 'epochs', 'lfssd', 'retrain').mean:.1f} % of a retraining; its acc D_r minus retrained: "
             f"{paired(f, 'D_r', 'lfssd', 'retrain').text()} points.")
 
 
@@ -188,28 +237,57 @@ def _relearn(session) -> str:
     return "mini-batches until 95 % of the original: " + ", ".join(parts) + "."
 
 
-def _scenarios(session) -> str:
+def window(session, scenario: str, points: float = 0.02) -> list[float]:
+    """The alphas of the curve at which mean acc D_r is at most, and mean acc D_f within, 2 points of the retrained model's."""
     f = with_paper_metrics(session.frame())
-    parts = []
+    retrained = f[(f.scenario == scenario) & (f.method == "retrain")]
+    means = curve(session, scenario).groupby("alpha")[["D_r", "D_f"]].mean()
+    good = (means.D_r >= retrained.D_r.mean() - points) & ((means.D_f - retrained.D_f.mean()).abs() <= points)
+    return means.index[good].tolist()
+
+
+def _scenarios(session) -> str:
+    f, parts = with_paper_metrics(session.frame()), []
     for scenario in session.settings["scenarios"]:
-        part = f[f.scenario == scenario]
-        parts.append(f"{scenario} {_of(part, 'lfssd', 'D_f')} ({_of(part, 'retrain', 'D_f')})")
-    return "D_f in % after LFSSD (after retraining): " + ", ".join(parts) + "."
+        part, good = f[f.scenario == scenario], window(session, scenario)
+        alpha = part[part.method == "lfssd"].hp_alpha.iloc[0]
+        where = "no alpha of the curve does both"
+        if good:
+            where = f"both within 2 points of retrained at alpha {', '.join(f'{a:g}' for a in good)}"
+        parts.append(f"**{scenario}** at alpha {alpha:g}: acc D_r {_of(part, 'lfssd', 'D_r')} (retrained {_of(part, 'retrain', 'D_r')}), "
+                     f"acc D_f {_of(part, 'lfssd', 'D_f')} ({_of(part, 'retrain', 'D_f')}); {where}")
+    return "all in %. " + ". ".join(parts) + "."
 
 
 READINGS = {"wrong_way": _wrong_way, "importance": _importance, "alpha_curve": _alpha, "sensitivity": _sensitivity, "cost": _cost,
             "ruler": _ruler, "forgotten": _forgotten, "relearn": _relearn, "scenarios": _scenarios}
 
 
+def fooled(session, control: str = "mask_logit") -> Markdown:
+    """Which columns of the audit put a control, which unlearns nothing, at least as near to the retrained model as LFSSD."""
+    f = with_distance(focus(session))
+    names = {"D_f": "acc D_f", "D_r": "acc D_r", "mia_entropy": "MIA", "tow": "ToW", "auc_confidence": "AUC confidence",
+             "tpr1_confidence": "TPR", "js_test": "JS test", "js_forget": "JS forget", "loss_forget": "loss on forgotten images"}
+    mean = f.groupby("method")[list(names)].mean()
+    near = [n for m, n in names.items() if m in mean and not m.startswith("js")
+            and abs(mean[m].get(control, math.nan) - mean[m]["retrain"]) <= abs(mean[m]["lfssd"] - mean[m]["retrain"])]
+    near += [names[m] for m in ("js_test", "js_forget") if mean[m].get(control, math.nan) <= mean[m]["lfssd"]]
+    return Markdown(f"*We measured:* by its mean, the {label(control)} is at least as near to the retrained model as LFSSD in: "
+                    f"{', '.join(near) or 'no column'}.")
+
+
 def answer(session) -> Markdown:
     """The answer to the notebook's question, from this session's records."""
-    f, v = focus(session), measured(session)
-    changed = paired(f, "D_r", "lfssd", "original").text()
-    before, after, target = (_of(f, name, "D_f") for name in ("original", "lfssd", "retrain"))
-    text = (f"**Answer** (preset {session.preset}, n = {session.settings['seeds']}). *We measured:* without a label and without "
-            f"training, LFSSD moves the test accuracy on the forgotten class from {before} % to {after} % (retrained: {target} %). "
-            f"It costs {v['cost']:.1f} % of a retraining, and the other classes change by {changed} points.")
-    if not math.isnan(v["relearning"]):
-        text += (f" Whether that is *unlearning* is another question: the class comes back in {v['relearning']:.2f} times the "
-                 "mini-batches that a retrained model needs.")
-    return Markdown(text)
+    f, v = with_paper_metrics(session.frame()), measured(session)
+    mine = focus(session)
+    gone = abs(paired(mine, "D_f", "lfssd", "retrain").mean) <= FORGOTTEN
+    before, after, target = (_of(mine, name, "D_f") for name in ("original", "lfssd", "retrain"))
+    text = (f"**Does the class disappear from the answers? {'Yes' if gone else 'No'}.** *We measured* (preset {session.preset}, "
+            f"n = {session.settings['seeds']}): acc D_f goes from {before} % to {after} % (retrained {target} %), without a label, at "
+            f"{v['cost'].mean:.1f} % of the cost of retraining.")
+    if v["relearning"].n:
+        again = v["relearning"].high < 1
+        text += (f" **Is it unlearned? {'No' if again else 'Not shown'}:** it returns in {v['relearning'].text(2, 1)} of the mini-batches "
+                 "that a retrained model needs.")
+    costs = [f"{s} {scaled(paired(f[f.scenario == s], 'D_r', 'original', 'lfssd'), 100).text(1, 1)}" for s in session.settings["scenarios"]]
+    return Markdown(text + f" **What does it cost the rest?** Points of acc D_r lost: {', '.join(costs)}.")
