@@ -1,6 +1,7 @@
 """Conditions of every test: one thread, no window, and a cache folder of its own."""
 
 import os
+import re
 import shutil
 import tempfile
 
@@ -14,6 +15,7 @@ CACHE = tempfile.mkdtemp(prefix="unlearnlib-tests-")
 os.environ["UNLEARNLIB_CACHE"] = CACHE
 
 import matplotlib  # noqa: E402
+import pytest  # noqa: E402
 
 # Not through MPLBACKEND: notebooks that a test executes would inherit it and lose their figures.
 matplotlib.use("Agg")
@@ -21,3 +23,32 @@ matplotlib.use("Agg")
 
 def pytest_unconfigure():
     shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The embedded data set; do not change it."""
+    from unlearnlib import data
+    return data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def trained(digits):
+    """A small network that knows the digits fairly well; do not change it."""
+    import torch
+
+    from unlearnlib import models, train
+    model = models.build("allcnn-8", digits, seed=0)
+    return train.fit(model, digits.train_images, digits.train_labels, generator=torch.Generator().manual_seed(0), epochs=8, lr=0.1,
+                     schedule="onecycle", weight_decay=5e-4)
+
+
+@pytest.fixture
+def one_sentence():
+    """Checks that an error says what is wrong, and what to do, in one sentence."""
+    def check(error) -> str:
+        text = str(getattr(error, "value", error))
+        assert text.endswith(".") and len(text) > 20, text
+        assert "\n" not in text and not re.search(r"[.!?] +[A-Z]", text), f"more than one sentence: {text}"
+        return text
+    return check

@@ -126,6 +126,7 @@ def records(arguments) -> None:
 def notebook(arguments) -> None:
     from . import notebooks
     for name in _names(arguments.papers):
+        papers.settings(name, arguments.preset, seeds=arguments.seeds)         # refused here in one sentence, not in a kernel
         path = notebooks.in_place(name) if arguments.in_place else \
             notebooks.execute(name, arguments.preset, recompute=arguments.recompute, seeds=arguments.seeds)
         print(f"executed: {path}")
@@ -148,7 +149,7 @@ def datasets(arguments) -> None:
             raise ValueError(f"data set is {arguments.name!r}; it must be one of {', '.join(known)} (cifar20 reads cifar100): correct it.")
         try:
             known[arguments.name](str(data.data_root()), download=True)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             raise data.DataError(f"{arguments.name} could not be fetched ({error}); its server must be reachable: try again, or set "
                                  "UNLEARNLIB_DATA to a folder that holds it.") from error
     for name in data.DATASETS:

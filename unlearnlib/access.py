@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
 
@@ -62,8 +62,9 @@ class Access:
         self._row, self._method = row, method
 
     def restricted(self, method: str, row: Row) -> Access:
-        """The same data behind the row of ``method``."""
-        view = Access(forget_classes=self._classes, row=row, method=method)
+        """The same data behind the row of ``method``; a view never grants more than the one it was made from."""
+        both = {name: getattr(row, name) and getattr(self._row, name) for name in EVERYTHING.granted()}
+        view = Access(forget_classes=self._classes, row=replace(row, **both), method=method)
         view._parts = self._parts
         return view
 

@@ -39,6 +39,11 @@ def _plain(value):
     return value
 
 
+def _numbers(values: dict) -> dict:
+    """JSON's null is a number that does not exist: NaN."""
+    return {k: math.nan if v is None else v for k, v in values.items()}
+
+
 @dataclass(frozen=True)
 class Spec:
     """One run, frozen: everything that its result depends on.
@@ -111,7 +116,8 @@ class Record:
         if digest(canonical(content).encode()) != sha:
             raise ValueError("checksum")
         content.pop("key")
-        return cls(Spec(**content.pop("spec")), **content)
+        metrics, rows = content.pop("metrics"), content.pop("rows")
+        return cls(Spec(**content.pop("spec")), _numbers(metrics), [_numbers(row) for row in rows], **content)
 
 
 @lru_cache(maxsize=1)

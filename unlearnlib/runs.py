@@ -6,6 +6,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
@@ -29,6 +30,17 @@ def single_thread() -> None:
     torch.set_num_threads(1)
 
 
+def _start_worker() -> None:
+    """A worker computes with one thread, and ends when the process that started it ends, however that one ends."""
+    single_thread()
+
+    def end_with_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
 @contextmanager
 def pool(jobs: int) -> Iterator[Executor | None]:
     """A pool of ``jobs`` single-threaded processes; None, which computes in this process, for one job."""
@@ -37,7 +49,7 @@ def pool(jobs: int) -> Iterator[Executor | None]:
         return
     for name in THREADS:                                                        # inherited by the workers, read when they import torch
         os.environ[name] = "1"
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=single_thread) as executor:
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker) as executor:
         yield executor
 
 

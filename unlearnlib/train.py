@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .data import augment as augment_batch
+from .files import DamagedFile, set_aside, write
 
 Callback = Callable[..., None]
 SAVE_EVERY = 30.0           # seconds between two resume points of a long training
@@ -99,9 +101,9 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
 
 def _save(path: Path, model, optimiser, generator, epoch: int) -> None:
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "generator": generator.get_state(), "epoch": epoch}
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    torch.save(state, part)
-    part.replace(path)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write(path, buffer.getvalue())
 
 
 def _resume(path: Path | None, model, optimiser, generator) -> int:
@@ -115,15 +117,25 @@ def _resume(path: Path | None, model, optimiser, generator) -> int:
         generator.set_state(state["generator"])
         return int(state["epoch"])
     except Exception as error:
-        raise RuntimeError(f"the resume point {path} is damaged ({type(error).__name__}); it must be a state that training "
-                           "saved: delete the file and start again.") from error
+        raise DamagedFile(f"the resume point {path} is damaged ({type(error).__name__}); it must be as training saved it, so it was set "
+                          f"aside as {set_aside(path).name}: run again, and this training starts over.") from error
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in evaluation mode; afterwards every module is back in the mode that it was in."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield model.eval()
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @torch.no_grad()
 def logits(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Logits ``(n, classes)`` in evaluation mode, float32, on the images' device; the model's mode is restored."""
-    device, training = next(model.parameters()).device, model.training
-    model.eval()
-    out = [model(images[i:i + batch_size].to(device)).float().to(images.device) for i in range(0, len(images), batch_size)]
-    model.train(training)
+    """Logits ``(n, classes)`` in evaluation mode, float32, on the images' device; the modules' modes are restored."""
+    device = next(model.parameters()).device
+    with evaluating(model):
+        out = [model(images[i:i + batch_size].to(device)).float().to(images.device) for i in range(0, len(images), batch_size)]
     return torch.cat(out) if out else torch.empty(0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -49,7 +50,7 @@ def spreads(records) -> dict:
     groups: dict = {}
     for r in records:
         for metric, value in r.metrics.items():
-            if value is not None:
+            if not math.isnan(value):
                 groups.setdefault((_group(r), metric), []).append(value)
     return {k: float(pd.Series(v).std()) if len(v) > 1 else 0.0 for k, v in groups.items()}
 
@@ -63,11 +64,11 @@ def _values(pairs: list[tuple[Record, Record]], spread: dict) -> pd.DataFrame:
     out = []
     for old, new in pairs:
         for metric, value in old.metrics.items():
-            other = new.metrics.get(metric)
-            if value is None and other is None:
+            other = new.metrics.get(metric, math.nan)
+            if math.isnan(value) and math.isnan(other):
                 continue
             tolerance = max(FLOOR, SPREADS * spread.get((_group(old), metric), 0.0))
-            difference = abs(value - other) if None not in (value, other) else float("inf")
+            difference = math.inf if math.isnan(value - other) else abs(value - other)
             out.append({"run": str(old.spec), "study": old.spec.study, "method": old.spec.method, "metric": metric, "reference": value,
                         "here": other, "difference": difference, "tolerance": tolerance, "outside": difference > tolerance})
     return pd.DataFrame(out)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..access import Access
-from ..train import Callback
+from ..train import Callback, evaluating
 
 VERSION = 1
 KINDS, REDUCTIONS, ORDERS = ("l2", "fisher"), ("batch", "sample"), ("given", "shuffled")
@@ -70,30 +70,27 @@ def importance(model: nn.Module, images: Tensor, labels: Tensor | None = None, *
     device = next(model.parameters()).device
     parameters = dict(model.named_parameters())
     frozen = [p for p in parameters.values() if not p.requires_grad]
-    modes = {module: module.training for module in model.modules()}
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    model.eval()
+    size = batch_size if reduction == "batch" else chunk or 1
     for p in frozen:
         p.requires_grad_(True)
     try:
-        size = batch_size if reduction == "batch" else chunk or 1
-        for start in range(0, len(images), size):
-            x = images[start:start + size].to(device)
-            y = None if targets is None else targets[start:start + size].to(device)
-            if reduction == "sample" and chunk:
-                _add_per_sample(total, model, parameters, x, y)
-            else:
-                gradients = torch.autograd.grad(_objective(model(x), y), list(parameters.values()), allow_unused=True)
-                for accumulated, g in zip(total.values(), gradients, strict=True):
-                    if g is not None:
-                        accumulated += g.abs() if y is None else g.square()     # step 1: importance
-            if callback:
-                callback(images=len(x))
+        with evaluating(model):
+            for start in range(0, len(images), size):
+                x = images[start:start + size].to(device)
+                y = None if targets is None else targets[start:start + size].to(device)
+                if reduction == "sample" and chunk:
+                    _add_per_sample(total, model, parameters, x, y)
+                else:
+                    gradients = torch.autograd.grad(_objective(model(x), y), list(parameters.values()), allow_unused=True)
+                    for accumulated, g in zip(total.values(), gradients, strict=True):
+                        if g is not None:
+                            accumulated += g.abs() if y is None else g.square()     # step 1: importance
+                if callback:
+                    callback(images=len(x))
     finally:
         for p in frozen:
             p.requires_grad_(False)
-        for module, mode in modes.items():
-            module.training = mode
     terms = len(images) if reduction == "sample" else -(-len(images) // batch_size)
     return {name: value / terms for name, value in total.items()}
 

@@ -1,0 +1,329 @@
+"""The training loop against closed forms and hand-written steps; interruption changes no bit."""
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from unlearnlib import data, models, train
+from unlearnlib.train import fit, learning_rate, logits
+
+
+def g(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# --- learning rates
+
+def test_onecycle_rises_for_three_tenths_and_falls_along_a_cosine():
+    rates = [learning_rate(s, 100, 10, lr=0.4, schedule="onecycle") for s in range(100)]
+    assert rates[0] == pytest.approx(0.4 / 30) and rates[14] == pytest.approx(0.2) and rates[29] == rates[30] == pytest.approx(0.4)
+    assert rates[65] == pytest.approx(0.2)                                      # half-way down
+    for s in range(30):
+        assert rates[s] == pytest.approx(0.4 * (s + 1) / 30)
+    for s in range(30, 100):
+        assert rates[s] == pytest.approx(0.2 + 0.2 * math.cos(math.pi * (s - 30) / 70))
+    assert 0 < rates[99] < 0.001
+
+
+@pytest.mark.parametrize("steps", range(1, 30))
+def test_onecycle_stays_in_bounds_and_reaches_its_peak(steps):
+    rates = [learning_rate(s, steps, 1, lr=1.0, schedule="onecycle") for s in range(steps)]
+    assert all(0 < r <= 1 for r in rates) and max(rates) > 0.9
+    peak = rates.index(max(rates))
+    assert rates[:peak + 1] == sorted(rates[:peak + 1]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_multistep_is_the_published_recipe_of_cifar20():
+    """Effective rates: epoch 1 from 0 to 0.1, 2-14 0.1, 15-29 0.02, 30-34 0.004, from 35 on 0.0008."""
+    n = 8                                                                       # steps an epoch
+    kwargs = {"lr": 0.1, "schedule": "multistep", "milestones": [15, 30, 35], "gamma": 0.2, "warmup_epochs": 1}
+    rates = [learning_rate(s, 40 * n, n, **kwargs) for s in range(40 * n)]
+    assert rates[:n] == pytest.approx([0.1 * k / n for k in range(1, n + 1)])
+    for first, last, rate in [(2, 14, 0.1), (15, 29, 0.02), (30, 34, 0.004), (35, 40, 0.0008)]:
+        assert rates[(first - 1) * n:last * n] == pytest.approx([rate] * (last - first + 1) * n)
+
+
+def test_constant_with_and_without_warm_up():
+    assert {learning_rate(s, 20, 4, lr=0.3, schedule="constant") for s in range(20)} == {0.3}
+    warm = [learning_rate(s, 20, 4, lr=0.3, schedule="constant", warmup_epochs=2) for s in range(20)]
+    assert warm == pytest.approx([0.3 * k / 8 for k in range(1, 9)] + [0.3] * 12)
+
+
+def test_unknown_names(one_sentence):
+    with pytest.raises(ValueError, match="schedule is 'cosine'") as error:
+        learning_rate(0, 1, 1, lr=1, schedule="cosine")
+    one_sentence(error)
+    with pytest.raises(ValueError, match="optimizer is 'lion'") as error:
+        fit(nn.Linear(1, 2), torch.zeros(2, 1), torch.zeros(2).long(), generator=g(), epochs=1, lr=1, optimizer="lion")
+    one_sentence(error)
+
+
+def test_the_schedule_reaches_the_optimiser(monkeypatch):
+    used = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self: (used.append(self.param_groups[0]["lr"]), step(self))[1])
+    kwargs = {"schedule": "multistep", "milestones": [2], "warmup_epochs": 1, "gamma": 0.5}
+    fit(nn.Linear(1, 2), torch.zeros(10, 1), torch.zeros(10).long(), generator=g(), epochs=3, lr=0.1, batch_size=4, **kwargs)
+    assert used == [learning_rate(s, 9, 3, lr=0.1, **kwargs) for s in range(9)]
+
+
+# --- single steps, by hand
+
+def linear_problem(n=6, inputs=3, classes=4):
+    x = torch.randn(n, inputs, generator=g(1), dtype=torch.float64)
+    y = torch.randint(classes, (n,), generator=g(2))
+    layer = nn.Linear(inputs, classes).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(classes, inputs, generator=g(3), dtype=torch.float64))
+        layer.bias.copy_(torch.randn(classes, generator=g(4), dtype=torch.float64))
+    return layer, x, y
+
+
+def gradient(w, b, x, y):
+    """Of the mean cross-entropy of a linear model: (softmax - onehot)^T x / n."""
+    p = torch.exp(x @ w.T + b)
+    p = p / p.sum(1, keepdim=True)
+    p[range(len(y)), y] -= 1
+    return p.T @ x / len(y), p.mean(0)
+
+
+def test_sgd_with_momentum_and_weight_decay_by_hand():
+    layer, x, y = linear_problem()
+    values = [layer.weight.detach().clone(), layer.bias.detach().clone()]
+    speed = [torch.zeros_like(v) for v in values]
+    for _ in range(3):                                                          # one batch holds all, so its order is irrelevant
+        for i, gradient_i in enumerate(gradient(*values, x, y)):
+            speed[i] = 0.9 * speed[i] + gradient_i + 0.01 * values[i]
+        values = [v - 0.05 * s for v, s in zip(values, speed, strict=True)]
+    fit(layer, x, y, generator=g(), epochs=3, lr=0.05, batch_size=6, momentum=0.9, weight_decay=0.01)
+    torch.testing.assert_close(layer.weight.detach(), values[0], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(layer.bias.detach(), values[1], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "decayed"), [("adam", False), ("adamw", True)])
+def test_first_adam_step_is_the_sign_of_the_gradient(name, decayed):
+    layer, x, y = linear_problem()
+    before = layer.weight.detach().clone()
+    slope = gradient(before, layer.bias.detach(), x, y)[0]
+    if not decayed:
+        slope = slope + 0.1 * before                                            # Adam adds the decay to the gradient, AdamW to the step
+    fit(layer, x, y, generator=g(), epochs=1, lr=0.01, batch_size=6, optimizer=name, weight_decay=0.1)
+    wanted = before * (1 - 0.01 * 0.1 if decayed else 1) - 0.01 * slope / (slope.abs() + 1e-8)
+    torch.testing.assert_close(layer.weight.detach(), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_every_sample_is_used_once_an_epoch_in_an_order_of_the_generator():
+    batches = []
+
+    def loss(outputs, targets):
+        batches.append(targets.clone())
+        return outputs.sum() * 0
+
+    fit(nn.Linear(1, 1), torch.zeros(10, 1), torch.arange(10), generator=g(7), epochs=2, lr=0.1, batch_size=4, loss=loss)
+    assert [len(b) for b in batches] == [4, 4, 2] * 2
+    epochs = [torch.cat(batches[:3]), torch.cat(batches[3:])]
+    order = g(7)
+    assert all(torch.equal(seen, torch.randperm(10, generator=order)) for seen in epochs)
+
+
+def test_targets_reach_the_loss_as_they_are():
+    targets = torch.rand(5, 3, generator=g(), dtype=torch.float64)
+    seen = []
+
+    def loss(outputs, t):
+        seen.append(t)
+        return (outputs - t).square().mean()
+
+    fit(nn.Linear(2, 3).double(), torch.zeros(5, 2).double(), targets, generator=g(), epochs=1, lr=0.1, batch_size=5, loss=loss)
+    assert seen[0].dtype == torch.float64 and sorted(map(tuple, seen[0].tolist())) == sorted(map(tuple, targets.tolist()))
+
+
+# --- the loop
+
+def small(digits, seed=0):
+    return models.build("allcnn-2", digits, seed)
+
+
+def states(model):
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+RECIPE = {"epochs": 4, "lr": 0.05, "batch_size": 32, "schedule": "multistep", "milestones": [3], "warmup_epochs": 1, "weight_decay": 5e-4,
+          "augment": True}
+
+
+def test_training_is_deterministic_given_the_generator(digits):
+    x, y = digits.train_images[:100], digits.train_labels[:100]
+    state = torch.get_rng_state()
+    first, again, other = (states(fit(small(digits), x, y, generator=g(s), **RECIPE)) for s in (0, 0, 1))
+    assert same(first, again) and not same(first, other) and torch.equal(torch.get_rng_state(), state)
+
+
+def test_training_learns_and_reports_every_step(digits):
+    model, heard = models.build("allcnn-8", digits, 0), []
+    fit(model, digits.train_images[:300], digits.train_labels[:300], generator=g(), epochs=15, lr=0.1, schedule="onecycle",
+        callback=lambda *, images, loss, step: heard.append((images, float(loss), step)))
+    assert [s for _, _, s in heard] == list(range(75)) and [i for i, _, _ in heard] == [64, 64, 64, 64, 44] * 15
+    first, last = (sum(v for _, v, _ in part) / 5 for part in (heard[:5], heard[-5:]))
+    assert last < 0.3 * first
+
+
+def test_fit_returns_the_same_model_in_evaluation_mode(digits):
+    model = small(digits).train()
+    assert fit(model, digits.train_images[:40], digits.train_labels[:40], generator=g(), epochs=1, lr=0.1) is model
+    assert not any(m.training for m in model.modules())
+
+
+def test_frozen_parameters_do_not_move(digits):
+    model = small(digits)
+    model.requires_grad_(False)
+    model.fc.requires_grad_(True)
+    before = states(model)
+    fit(model, digits.train_images[:40], digits.train_labels[:40], generator=g(), epochs=2, lr=0.1, weight_decay=0.1)
+    moved = {k for k, p in model.named_parameters() if not torch.equal(p, before[k])}
+    assert moved == {"fc.weight", "fc.bias"}
+
+
+def test_augmentation_sees_every_batch_and_only_on_request(digits, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train, "augment_batch", lambda images, generator: seen.append(len(images)) or data.augment(images, generator))
+    x, y = digits.train_images[:50], digits.train_labels[:50]
+    fit(small(digits), x, y, generator=g(), epochs=1, lr=0.1, batch_size=20)
+    assert seen == []
+    fit(small(digits), x, y, generator=g(), epochs=1, lr=0.1, batch_size=20, augment=True)
+    assert seen == [20, 20, 10]
+
+
+@pytest.mark.parametrize(("n", "batch_size", "used"), [(9, 4, [4, 4]), (8, 4, [4, 4]), (10, 4, [4, 4, 2]), (1, 4, [1]), (1, 1, [1]),
+                                                       (3, 1, [1, 1, 1])])
+def test_a_last_batch_of_one_image_is_left_out_and_nothing_else(n, batch_size, used):
+    seen = []
+    fit(nn.Linear(2, 3), torch.zeros(n, 2), torch.zeros(n).long(), generator=g(), epochs=1, lr=0.1, batch_size=batch_size,
+        callback=lambda *, images, **_: seen.append(images))
+    assert seen == used
+
+
+def test_a_last_batch_of_one_image_does_not_break_batch_norm():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))                   # refuses a batch of one in training mode
+    fit(model, torch.randn(5, 2, generator=g()), torch.zeros(5).long(), generator=g(), epochs=1, lr=0.1, batch_size=4)
+
+
+# --- resume
+
+class Interruption(Exception):
+    pass
+
+
+def interrupt_after(step):
+    def callback(*, step: int, **_):
+        if step == last:
+            raise Interruption
+    last = step
+    return callback
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("step", [4, 7, 8, 13])                                 # 4 steps an epoch
+def test_an_interrupted_training_resumes_bit_identically(digits, tmp_path, monkeypatch, step, optimizer):
+    x, y, recipe = digits.train_images[:120], digits.train_labels[:120], RECIPE | {"optimizer": optimizer, "lr": 0.01}
+    whole_generator = g()
+    whole = states(fit(small(digits), x, y, generator=whole_generator, **recipe))
+    monkeypatch.setattr(train, "SAVE_EVERY", -1.0)
+    file = tmp_path / "point.resume"
+    with pytest.raises(Interruption):
+        fit(small(digits), x, y, generator=g(), resume=file, callback=interrupt_after(step), **recipe)
+    assert [f.name for f in tmp_path.iterdir()] == ["point.resume"]
+    steps, generator = [], g(99)                                                # another model, another generator: the file decides
+    resumed = fit(small(digits, seed=5), x, y, generator=generator, resume=file, callback=lambda *, step, **_: steps.append(step), **recipe)
+    assert same(states(resumed), whole) and torch.equal(generator.get_state(), whole_generator.get_state())
+    assert steps == list(range(step // 4 * 4, 16))                              # whole epochs only, none before the saved one
+    assert not file.exists()
+
+
+def test_interrupted_twice(digits, tmp_path, monkeypatch):
+    x, y = digits.train_images[:120], digits.train_labels[:120]
+    whole = states(fit(small(digits), x, y, generator=g(), **RECIPE))
+    monkeypatch.setattr(train, "SAVE_EVERY", -1.0)
+    for step in (5, 10):
+        with pytest.raises(Interruption):
+            fit(small(digits), x, y, generator=g(), resume=tmp_path / "r", callback=interrupt_after(step), **RECIPE)
+    assert same(states(fit(small(digits), x, y, generator=g(), resume=tmp_path / "r", **RECIPE)), whole)
+
+
+def test_a_short_training_keeps_no_state_and_an_early_interruption_starts_over(digits, tmp_path):
+    x, y = digits.train_images[:120], digits.train_labels[:120]
+    with pytest.raises(Interruption):
+        fit(small(digits), x, y, generator=g(), resume=tmp_path / "r", callback=interrupt_after(9), **RECIPE)
+    assert not list(tmp_path.iterdir())                                         # 30 seconds have not passed
+    a = fit(small(digits), x, y, generator=g(), resume=tmp_path / "r", **RECIPE)
+    assert same(states(a), states(fit(small(digits), x, y, generator=g(), **RECIPE)))
+
+
+def test_an_interruption_while_saving_leaves_the_earlier_state(digits, tmp_path, monkeypatch):
+    x, y = digits.train_images[:120], digits.train_labels[:120]
+    whole = states(fit(small(digits), x, y, generator=g(), **RECIPE))
+    monkeypatch.setattr(train, "SAVE_EVERY", -1.0)
+    saves, write = [], Path.write_bytes
+
+    def fails_the_second_time(path, content):
+        saves.append(path)
+        if len(saves) == 2:
+            write(path, content[: len(content) // 2])
+            raise Interruption
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", fails_the_second_time)
+    with pytest.raises(Interruption):
+        fit(small(digits), x, y, generator=g(), resume=tmp_path / "r", **RECIPE)
+    steps = []
+    resumed = fit(small(digits, 3), x, y, generator=g(), resume=tmp_path / "r", callback=lambda *, step, **_: steps.append(step), **RECIPE)
+    assert steps[0] == 4 and same(states(resumed), whole)
+
+
+def test_a_damaged_state_is_one_sentence(digits, tmp_path, one_sentence):
+    file = tmp_path / "r"
+    file.write_bytes(b"PK damaged")
+    with pytest.raises(RuntimeError, match="resume point .* is damaged") as error:
+        fit(small(digits), digits.train_images[:40], digits.train_labels[:40], generator=g(), resume=file, **RECIPE)
+    assert str(file) in one_sentence(error)
+
+
+# --- logits
+
+@torch.no_grad()
+def test_logits_are_the_models_answers_in_evaluation_mode(digits, trained):
+    x = digits.test_images[:23]
+    one_by_one = torch.cat([copy.deepcopy(trained).eval()(image[None]) for image in x])
+    for size in (1, 5, 23, 500):
+        torch.testing.assert_close(logits(trained, x, size), one_by_one)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_logits_restore_the_mode_and_move_no_statistic(digits, trained, training):
+    model = copy.deepcopy(trained).train(training)
+    before = states(model)
+    z = logits(model, digits.test_images[:50])
+    assert all(m.training == training for m in model.modules()) and same(before, states(model))
+    assert not z.requires_grad and z.dtype == torch.float32
+
+
+def test_logits_restore_the_mode_of_every_module(digits, trained):
+    model = copy.deepcopy(trained).train()
+    model.body[0][1].eval()
+    modes = [m.training for m in model.modules()]
+    logits(model, digits.test_images[:5])
+    assert [m.training for m in model.modules()] == modes
+
+
+def test_logits_of_half_precision_and_of_nothing(trained, digits):
+    layer = nn.Linear(2, 3).to(torch.bfloat16)
+    assert logits(layer, torch.zeros(4, 2, dtype=torch.bfloat16)).dtype == torch.float32
+    assert len(logits(trained, digits.test_images[:0])) == 0
