@@ -312,6 +312,14 @@ def test_a_masked_class_is_never_predicted_and_the_rest_is_as_it_was(trained, di
     assert same(states(masked.model), states(trained))
 
 
+def test_masking_works_however_low_the_logits_are(trained, digits):
+    model = copy.deepcopy(trained)
+    with torch.no_grad():
+        model.fc.bias.sub_(1000.0)
+    z = train.logits(METHODS["mask_logit"].run(model, Access(forget_classes=[3])), digits.test_images)
+    assert z.max() < -900 and not (z.argmax(1) == 3).any() and z.softmax(1)[:, 3].max() < 1e-12
+
+
 def test_random_output_answers_at_random_only_where_it_recognises_the_class(trained, digits):
     result = METHODS["random_output"].run(trained, Access(forget_classes=[3]), generator=g(2))
     z, original = train.logits(result, digits.train_images), train.logits(trained, digits.train_images)

@@ -231,6 +231,24 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, one_sentence):
     one_sentence(error)
 
 
+def test_a_write_that_fails_half_way_leaves_the_old_file(store, monkeypatch, one_sentence):
+    store.add([record(0)])
+    before, write = store.path.read_bytes(), Path.write_bytes
+
+    def full(path, content):
+        write(path, content[:len(content) // 3])                                # in the middle of a line
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(PermissionError, match="No space left") as error:
+        store.add([record(1)])
+    one_sentence(error)
+    monkeypatch.undo()
+    assert store.path.read_bytes() == before and list(store.read()) == [spec(seed=0).key]
+    store.add([record(1)])
+    assert len(store.read()) == 2
+
+
 def test_places(monkeypatch, tmp_path):
     monkeypatch.setenv("UNLEARNLIB_FIGURES", str(tmp_path / "f"))
     assert Store.fresh("digits", "lfssd").path == tmp_path / "f" / "digits" / "lfssd" / "runs.jsonl"

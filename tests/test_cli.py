@@ -1,0 +1,392 @@
+"""The command line: what it prints, what it writes, and every bad input refused in one sentence."""
+
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torchvision.datasets
+import yaml
+
+from unlearnlib import data, papers, records, reference, runs, verify
+from unlearnlib.__main__ import main, parser
+from unlearnlib.claims import HOLDS
+from unlearnlib.files import digest
+from unlearnlib.records import Record, Store
+
+TINY = ("--seeds", "1", "--scenario", "class:3", "--method", "original", "--set", "model=allcnn-2", "--set",
+        "recipe={epochs: 1, lr: 0.1, batch_size: 64}")
+
+
+@pytest.fixture(autouse=True)
+def folders(monkeypatch, tmp_path):
+    """Figures, data and models in folders of the test; reference models that an earlier test has in memory are forgotten."""
+    for name in ("FIGURES", "CACHE", "DATA"):
+        monkeypatch.setenv(f"UNLEARNLIB_{name}", str(tmp_path / name.lower()))
+    forget_models()
+    yield
+    forget_models()
+
+
+def forget_models():
+    for function in (reference.trained, reference.outputs):
+        function.cache_clear()
+
+
+@pytest.fixture
+def refused(capsys, one_sentence):
+    """Checks that a command says one sentence on stderr, exits with 2, and returns the sentence."""
+    def check(*argv):
+        code = main([str(a) for a in argv])
+        err = capsys.readouterr().err
+        assert code == 2 and err.startswith("unlearnlib: ") and err.endswith("\n") and "Traceback" not in err
+        return one_sentence(err.removeprefix("unlearnlib: ").removesuffix("\n"))
+    return check
+
+
+@pytest.fixture
+def prints(capsys):
+    """Runs a command that must succeed; returns what it printed."""
+    def check(*argv, code=0):
+        assert main([str(a) for a in argv]) == code
+        return capsys.readouterr().out
+    return check
+
+
+@pytest.fixture
+def nothing_computed(monkeypatch):
+    def refuse(spec):
+        raise AssertionError(f"computed: {spec}")
+    monkeypatch.setattr(runs, "compute", refuse)
+
+
+# --- bad input
+
+@pytest.mark.parametrize("argv, said", [
+    (["run", "lfsdd"], "lfsdd"), (["status", "lfsdd"], "lfsdd"), (["notebook", "lfsdd"], "lfsdd"),
+    (["run", "--preset", "digit"], "digit"), (["draw", "--preset", "digit"], "digit"), (["records", "--preset", "digit"], "digit"),
+    (["verify", "--preset", "digit"], "digit"), (["tune", "--preset", "digit"], "digit"), (["notebook", "--preset", "digit"], "digit"),
+    (["run", "--method", "lfsdd"], "lfsdd"), (["run", "--set", "alpah=3"], "alpah"), (["run", "--set", "alphas"], "KEY=VALUE"),
+    (["run", "--set", "alphas=3"], "alphas"), (["run", "--set", "seeds=many"], "many"), (["run", "--seeds", "0"], "seeds"),
+    (["notebook", "--seeds", "0"], "seeds"), (["run", "--set", "focus=class:7"], "class:7"),
+    (["run", "--scenario", "klass:3"], "klass:3"), (["run", "--scenario", "class"], "class"),
+    (["run", "--scenario", "class:-1"], "class:-1"), (["run", "--scenario", "class:10"], "class 10"),
+    (["run", "--scenario", "subclass:12"], "subclass 12"),
+    (["run", "--scenario", "class:0+1+2+3+4+5+6+7+8+9"], "1000 of 1000"), (["run", "--scenario", "random:0"], "fraction is 0;"),
+    (["run", "--scenario", "random:1"], "fraction is 1;"), (["run", "--scenario", "random:1.5"], "1.5"),
+    (["run", "--scenario", "random:0.0001"], "0.0001"), (["run", "--set", "model=resnet99"], "resnet99"),
+    (["data", "fetch", "imagenet"], "imagenet")])
+def test_what_does_not_exist_is_refused_before_anything_is_computed(refused, nothing_computed, tmp_path, argv, said):
+    assert said in refused(*argv)
+    assert not (tmp_path / "figures").exists() and not list((tmp_path / "cache").rglob("*.pt"))
+
+
+def test_the_sentence_names_what_there_is(refused):
+    assert "digits, cifar10" in refused("run", "--preset", "x")
+    assert "lfssd, random_dampening" in refused("run", "--method", "x")
+    assert "sensitivity_alphas" in refused("run", "--set", "x=1") and "class:3" in refused("run", "--scenario", "x")
+
+
+@pytest.mark.parametrize("argv", [["run", "--preset", "cifar10"], ["run", "--preset", "cifar10", "--dry-run"]])
+def test_a_missing_data_set(refused, tmp_path, argv):
+    said = refused(*argv)
+    assert "cifar10" in said and str(tmp_path / "data") in said and "data fetch cifar10" in said
+
+
+def test_a_corrupted_data_set(refused, tmp_path):
+    folder = tmp_path / "data" / torchvision.datasets.CIFAR10.base_folder
+    folder.mkdir(parents=True)
+    for name, _ in torchvision.datasets.CIFAR10.train_list + torchvision.datasets.CIFAR10.test_list:
+        (folder / name).write_bytes(b"not a batch")
+    said = refused("run", "--preset", "cifar10", "--dry-run")
+    assert "damaged" in said and str(tmp_path / "data") in said
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), RuntimeError("File not found or corrupted.")])
+def test_a_data_set_that_cannot_be_fetched(refused, monkeypatch, error):
+    def offline(root, download):
+        raise error
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", offline)
+    assert "could not be fetched" in refused("data", "fetch", "cifar10")
+
+
+def test_a_damaged_checkpoint(refused, prints, tmp_path):
+    prints("run", *TINY)
+    first = (tmp_path / "figures/digits/lfssd/runs.jsonl").read_bytes()
+    checkpoints = sorted((tmp_path / "cache" / "models").glob("*.pt"))
+    assert checkpoints
+    for path in checkpoints:
+        content = path.read_bytes()
+        path.write_bytes(content[:len(content) // 2])
+    (tmp_path / "figures/digits/lfssd/runs.jsonl").unlink()
+    forget_models()
+    for _ in checkpoints:                                                       # each is met, reported and set aside once
+        said = refused("run", *TINY)
+        assert "checkpoint" in said and "damaged" in said
+    prints("run", *TINY)
+    again = (tmp_path / "figures/digits/lfssd/runs.jsonl").read_bytes()
+    parsed = [Record.parse(text.decode()) for text in (first, again)]
+    assert parsed[0].spec == parsed[1].spec and parsed[0].metrics == parsed[1].metrics
+
+
+def test_a_damaged_record(refused, prints, tmp_path, small):
+    lines = small.path.read_text().splitlines()
+    index = next(i for i, line in enumerate(lines) if '"acc_retain":0.' in line)
+    lines[index] = lines[index].replace('"acc_retain":0.', '"acc_retain":0.1', 1)
+    small.path.write_text("".join(f"{line}\n" for line in lines))
+    said = refused("run")
+    assert str(small.path) in said and f"line {index + 1} " in said
+    assert small.path.with_name("runs.jsonl.damaged").read_text().splitlines() == lines
+    assert "1 to compute" in prints("run", "--recompute", "--dry-run")           # the others were kept
+
+
+def test_a_truncated_record(refused, small):
+    small.path.write_bytes(small.path.read_bytes()[:-20])
+    assert "damaged" in refused("status")
+
+
+def test_a_damaged_reference_record_is_left_for_git(refused, small):
+    path = Store.reference("digits", "lfssd").path
+    content = path.read_bytes()
+    path.write_bytes(content[:-20])
+    for command in ("run", "verify", "draw", "status"):
+        assert "git checkout" in refused(command)
+    assert path.read_bytes() == content[:-20]
+
+
+@pytest.mark.parametrize("argv", [["run", *TINY], ["draw"]])
+def test_a_figures_folder_that_cannot_be_written(refused, tmp_path, small, monkeypatch, argv):
+    monkeypatch.setenv("UNLEARNLIB_FIGURES", str(tmp_path / "taken"))
+    (tmp_path / "taken").write_text("a file")
+    said = refused(*argv)
+    assert str(tmp_path / "taken") in said and "UNLEARNLIB_FIGURES" in said
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+def test_a_cache_folder_that_cannot_be_written(refused, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNLEARNLIB_CACHE", str(tmp_path / "taken"))
+    (tmp_path / "taken").write_text("a file")
+    assert "UNLEARNLIB_CACHE" in refused("run", *TINY)
+
+
+def test_an_interruption_is_no_error_of_the_program(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(runs, "runs", interrupted)
+    assert main(["run", *TINY]) == 130
+    assert re.fullmatch(r"unlearnlib: interrupted; .*\n", capsys.readouterr().err)
+
+
+def test_in_a_process_of_its_own_there_is_a_sentence_and_a_status_and_no_traceback():
+    done = subprocess.run([sys.executable, "-m", "unlearnlib", "run", "--preset", "digit"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"unlearnlib: preset is 'digit'; [^\n]*\.\n", done.stderr)
+
+
+@pytest.mark.parametrize("argv", [[], ["fly"], ["run", "--seeds", "three"], ["data", "eat"]])
+def test_a_command_line_that_cannot_be_read_shows_the_usage(capsys, argv):
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert stopped.value.code == 0
+    for command in "run status verify records notebook draw tune data bench".split():
+        assert re.search(rf"^    {command} +\w", said, re.M), command
+        with pytest.raises(SystemExit) as stopped:
+            parser().parse_args([command, "--help"])
+        assert stopped.value.code == 0
+
+
+# --- run
+
+def test_a_dry_run_says_what_it_would_do_and_how_long_it_takes(prints, nothing_computed, tmp_path):
+    planned = len(papers.paper("lfssd").plan(papers.settings("lfssd", "digits", seeds=3)))
+    said = prints("run", "lfssd", "--seeds", "3", "--recompute", "--dry-run", "--jobs", "2")
+    assert f"{planned} runs, 0 already there, {planned} to compute" in said
+    assert re.search(r"\d+ reference models .* about [\d,]+ training-epoch equivalents, likely \d+(\.\d)? (s|min|h) with 2 process", said)
+    assert not (tmp_path / "figures").exists()
+
+
+def test_nothing_is_computed_where_the_reference_has_everything(prints, nothing_computed, tmp_path):
+    said = prints("run", "all", "--seeds", "2")
+    assert " 0 to compute." in said and "epoch" not in said and not (tmp_path / "figures").exists()
+
+
+def test_a_run_is_computed_once(prints, tmp_path):
+    path = tmp_path / "figures/digits/lfssd/runs.jsonl"
+    said = prints("run", *TINY)
+    assert "1 runs, 0 already there, 1 to compute." in said and f"done: {path}" in said
+    content = path.read_bytes()
+    record = Record.parse(content.decode())
+    assert (record.spec.method, record.spec.scenario, record.spec.model) == ("original", "class:3", "allcnn-2")
+    assert 0 <= record.metrics["acc_forget"] <= 1 and record.timing["epochs"] == 1
+    said = prints("run", *TINY)
+    assert "1 runs, 1 already there, 0 to compute." in said and path.read_bytes() == content
+
+
+def test_a_scenario_that_the_preset_lacks_takes_the_data_of_its_kind(prints, nothing_computed):
+    for scenario, name in (("class:5", "digits"), ("subclass:3", "digits5"), ("random:0.25", "digits"), ("class:1+2", "digits")):
+        specs = len(papers.paper("lfssd").plan(papers.settings("lfssd", "digits", seeds=1, scenarios={scenario: name}, focus=scenario)))
+        assert f"{specs} runs, 0 already there" in prints("run", "--seeds", "1", "--scenario", scenario, "--dry-run")
+
+
+def test_only_one_method(prints, nothing_computed):
+    said = prints("run", "--seeds", "1", "--method", "finetune", "--dry-run", "--recompute")
+    assert f"{len(papers.settings('lfssd', 'digits')['scenarios'])} runs, " in said
+
+
+# --- small stores: the reference and this machine's records in folders of the test
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """The digits preset with two seeds and one scenario; its records as reference and as this machine's. Returns the latter."""
+    whole = Store.reference("digits", "lfssd").read()
+    values = yaml.safe_load((papers.FOLDER / "digits.yaml").read_text())
+    values["lfssd"] |= {"seeds": 2, "scenarios": {"class:8": "digits"}, "focus": "class:8", "studies": ["exact"]}
+    presets = tmp_path / "presets"
+    presets.mkdir()
+    for preset in papers.PRESETS:
+        (presets / f"{preset}.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.setattr(papers, "FOLDER", presets)
+    monkeypatch.setattr(records, "ROOT", tmp_path / "clone")
+    mine = [whole[s.key] for s in papers.paper("lfssd").plan(papers.settings("lfssd", "digits"))]
+    for store in (Store.reference("digits", "lfssd"), Store.fresh("digits", "lfssd")):
+        store.add(mine)
+    return Store.fresh("digits", "lfssd")
+
+
+def alter(store, change, *, study="unlearn"):
+    """Rewrite a store with ``change(metrics)`` put into every record of a study, soundly signed."""
+    changed = [Record(r.spec, r.metrics | change(r.metrics), r.rows, r.timing, r.environment) if r.spec.study == study else r
+               for r in store.read().values()]
+    store.path.unlink()
+    store.add(changed)
+
+
+def test_identical_records_reproduce(prints, small, nothing_computed):
+    said = prints("verify")
+    numbers = sum(not math.isnan(v) for r in small.read().values() for v in r.metrics.values())
+    assert f"{numbers} numbers compared, 0.0 % outside their tolerance, 0 reference records not computed here" in said
+    assert said.splitlines()[-1] == "reproduced"
+
+
+def test_differences_within_the_tolerance_reproduce(prints, small, nothing_computed):
+    alter(small, lambda m: {k: v + 0.9 * verify.FLOOR for k, v in m.items()})
+    said = prints("verify")
+    assert said.splitlines()[-1] == "reproduced" and " 0.0 % outside" in said
+
+
+def test_records_beyond_their_tolerance_do_not_reproduce(prints, small, nothing_computed):
+    alter(small, lambda m: {k: v + 3.0 for k, v in m.items() if k.startswith(("auc", "tpr", "js"))})
+    said = prints("verify", code=1)
+    assert said.splitlines()[-1] == "NOT reproduced" and "largest differences outside" in said and "auc_loss" in said
+
+
+def test_a_verdict_turned_into_its_opposite_does_not_reproduce(prints, small, nothing_computed):
+    """Although it is one number among many."""
+    alter(small, lambda m: {"label_free": 0.0}, study="exact")
+    report = verify.verify("lfssd", "digits")
+    assert report.outside < verify.ALLOWED and report.verdicts[report.verdicts.opposite].claim.tolist() == [1, 10]
+    assert prints("verify", code=1).splitlines()[-1] == "NOT reproduced"
+
+
+def test_a_number_that_only_one_of_the_two_has_is_outside(small, nothing_computed):
+    alter(small, lambda m: {"zrf": math.nan})
+    values = verify.verify("lfssd", "digits").values
+    assert values[values.metric == "zrf"].outside.all() and not values[values.metric != "zrf"].outside.any()
+    both = values[values.metric == "acc_test_forget"]
+    assert len(both) and (both.difference == 0).all()
+
+
+def test_tolerances_come_from_the_spread_of_the_reference_seeds(small, nothing_computed):
+    alter(small, lambda m: {"loss_forget": m["loss_forget"] + 0.5})             # here only: the tolerance is the reference's
+    values = verify.verify("lfssd", "digits").values
+    mine = values[(values.metric == "loss_forget") & (values.method == "lfssd")]
+    reference_values = [r.metrics["loss_forget"] for r in Store.reference("digits", "lfssd").read().values()
+                        if (r.spec.study, r.spec.method) == ("unlearn", "lfssd")]
+    a, b = reference_values
+    wanted = max(verify.FLOOR, verify.SPREADS * abs(a - b) / 2 ** 0.5)
+    assert mine.tolerance.tolist() == pytest.approx([wanted] * 2) and mine.difference.tolist() == pytest.approx([0.5] * 2)
+    assert mine.outside.tolist() == [wanted < 0.5] * 2
+
+
+@pytest.mark.parametrize("outside, opposite, missing, passed", [
+    (5, False, 0, True), (6, False, 0, False), (0, True, 0, False), (0, False, 1, False), (0, False, 0, True)])
+def test_what_reproduced_means(outside, opposite, missing, passed):
+    values = pd.DataFrame({"outside": [True] * outside + [False] * (100 - outside)})
+    report = verify.Report(values, pd.DataFrame({"opposite": [False, opposite]}), missing)
+    assert report.passed is passed and report.outside == outside / 100
+
+
+def test_verify_needs_a_reference(refused, small):
+    Store.reference("digits", "lfssd").path.unlink()
+    assert "no reference records" in refused("verify")
+
+
+def test_status_counts_computed_missing_and_stale(prints, small):
+    planned = len(small.read())
+    said = prints("status")
+    for title in ("reference", "this machine"):
+        assert re.search(rf"lfssd digits +{title}: {planned} computed, 0 missing, 0 stale", said)
+        assert re.search(rf"lfssd cifar10 +{title}: 0 computed, {planned} missing, 0 stale", said)
+    kept = list(small.read().values())
+    small.path.unlink()
+    other = Record(runs_spec(kept[0], version="0.0"), {}, [], {}, {})
+    small.add([*kept[:-3], other])
+    assert re.search(rf"this machine: {planned - 3} computed, 3 missing, 1 stale", prints("status"))
+
+
+def runs_spec(record, **changes):
+    return replace(record.spec, **changes)
+
+
+def test_records_takes_this_machines_as_the_reference(prints, small):
+    alter(small, lambda m: {"zrf": 0.25})
+    prints("records")
+    assert Store.reference("digits", "lfssd").path.read_bytes() == small.path.read_bytes()
+
+
+def test_records_drops_what_is_stale_and_refuses_what_is_incomplete(refused, prints, small):
+    reference_store = Store.reference("digits", "lfssd")
+    kept, before = list(small.read().values()), reference_store.path.read_bytes()
+    small.add([Record(runs_spec(kept[0], version="0.0"), {}, [], {}, {})])
+    prints("records")
+    assert reference_store.path.read_bytes() == before
+    small.path.unlink()
+    small.add(kept[1:])
+    said = refused("records")
+    assert f"1 of {len(kept)}" in said and "run lfssd --preset digits --recompute" in said
+    assert reference_store.path.read_bytes() == before
+
+
+def test_draw_writes_figures_and_verdicts_from_the_reference(prints, small, nothing_computed, tmp_path, monkeypatch):
+    module = papers.paper("lfssd")
+    monkeypatch.setattr(module, "FIGURES", {k: module.FIGURES[k] for k in ("data", "wrong_way", "relearn")})
+    said = prints("draw", "lfssd")
+    folder = tmp_path / "figures/digits/lfssd"
+    assert sorted(p.name for p in folder.iterdir()) == ["claims.md", "data.csv", "data.png", "runs.jsonl", "wrong_way.csv", "wrong_way.png"]
+    assert said.count("lfssd digits: ") == 4 and HOLDS in (folder / "claims.md").read_text()
+    written = {p.name: digest(p.read_bytes()) for p in folder.iterdir()}
+    prints("draw", "lfssd")
+    assert {p.name: digest(p.read_bytes()) for p in folder.iterdir()} == written
+
+
+def test_draw_committed_leaves_digits_to_the_notebook(prints, small, nothing_computed, tmp_path):
+    assert prints("draw", "--committed") == ""
+
+
+def test_data_lists_every_data_set_or_how_to_get_it(prints, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "load", data.load.__wrapped__)                    # another test may have read the real CIFAR
+    said = prints("data")
+    lines = dict(line.strip().split(": ", 1) for line in said.splitlines())
+    assert list(lines) == list(data.DATASETS)
+    assert lines["digits"].startswith("1,000 training, 398 validation, 399 test images, 10 classes")
+    assert lines["digits5"].endswith("5 classes") and "data fetch cifar100" in lines["cifar20"]
