@@ -325,7 +325,7 @@ def test_random_output_answers_at_random_only_where_it_recognises_the_class(trai
     z, original = train.logits(result, digits.train_images), train.logits(trained, digits.train_images)
     recognised = original.argmax(1) == 3
     assert torch.equal(z[~recognised], original[~recognised]) and recognised.sum() > 50
-    torch.testing.assert_close(z[recognised], original[recognised] @ result.weights)
+    torch.testing.assert_close(z[recognised], 3 * torch.sin(50 * original[recognised] @ result.weights), rtol=1e-3, atol=1e-2)
     assert result.weights.shape == (10, 10)
     assert same(states(result.model), states(trained))
 
@@ -333,8 +333,8 @@ def test_random_output_answers_at_random_only_where_it_recognises_the_class(trai
 def test_random_output_still_says_the_class_about_as_often_as_chance(trained, digits):
     images = digits.train_images[train.logits(trained, digits.train_images).argmax(1) == 3]
     shares = [(train.logits(METHODS["random_output"].run(trained, Access(forget_classes=[3]), generator=g(s)), images).argmax(1) == 3)
-              .float().mean().item() for s in range(60)]
-    assert 0.02 < sum(shares) / 60 < 0.22                                       # 0.1 with a standard error of 0.04
+              .float().mean().item() for s in range(30)]
+    assert 0.07 < sum(shares) / 30 < 0.13 and max(shares) < 0.35                # each image draws anew: no seed keeps the class
 
 
 @pytest.mark.parametrize("training", [True, False])

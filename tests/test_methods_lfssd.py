@@ -59,15 +59,18 @@ def objective(kind, outputs, labels):
 
 
 def brute_force(model, images, labels, kind, batch_size):
-    """(1/B) sum over batches of |g| or g^2, one parameter at a time by autograd; batch_size=1 is the definition in the paper."""
-    model = copy.deepcopy(model).eval().requires_grad_(True)
+    """(1/B) sum over batches of |g| or g^2, one parameter at a time by autograd; batch_size=1 is the definition in the paper.
+
+    A frozen parameter has no gradient and keeps importance 0, as in the official code.
+    """
+    model = copy.deepcopy(model).eval()
     names, parameters = zip(*model.named_parameters(), strict=True)
     total = {name: torch.zeros_like(p) for name, p in zip(names, parameters, strict=True)}
     batches = [slice(i, i + batch_size) for i in range(0, len(images), batch_size)]
     for batch in batches:
         value = objective(kind, model(images[batch]), labels[batch])
         for name, p in zip(names, parameters, strict=True):
-            slope, = torch.autograd.grad(value, p, retain_graph=True, allow_unused=True)
+            slope = torch.autograd.grad(value, p, retain_graph=True, allow_unused=True)[0] if p.requires_grad else None
             if slope is not None:
                 total[name] += slope.abs() if kind == "l2" else slope ** 2
     return {name: value / len(batches) for name, value in total.items()}
@@ -231,10 +234,24 @@ def test_the_model_is_left_as_it_was(reduction, chunk, fails):
     assert (net.fc.bias.grad == 1).all() and net.conv.weight.grad is None
 
 
-def test_a_frozen_parameter_counts_like_any_other():
+@pytest.mark.parametrize("how", [{}, {"reduction": "sample"}, {"reduction": "sample", "chunk": 4}])
+def test_a_frozen_parameter_has_no_importance_and_changes_no_other(how):
     x, _ = sample()
-    assert equal(importance(network(frozen=True), x), importance(network(frozen=False), x))
-    assert (importance(network().requires_grad_(False), x)["conv.bias"] > 0).all()
+    frozen, free = (importance(network(frozen=f), x, **how) for f in (True, False))
+    assert (frozen.pop("conv.bias") == 0).all() and (free.pop("conv.bias") > 0).all() and equal(frozen, free)
+
+
+def test_a_model_without_gradients_is_refused(one_sentence):
+    with pytest.raises(ValueError, match="requires gradients") as error:
+        importance(network().requires_grad_(False), sample()[0])
+    one_sentence(error)
+
+
+def test_importance_needs_no_gradients_to_be_enabled_outside():
+    x, _ = sample()
+    with torch.no_grad():
+        inside = importance(network(), x)
+    assert equal(inside, importance(network(), x))
 
 
 @pytest.mark.parametrize(("kwargs", "calls"), [({"batch_size": 4}, [4, 4, 3]), ({"reduction": "sample"}, [1] * 11),

@@ -57,7 +57,7 @@ class Data:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the training and test tensors: two data sets with one fingerprint are the same."""
+        """Hash of the training and test images and labels."""
         digest = hashlib.sha256(self.name.encode())
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(tensor.cpu().numpy().tobytes())
@@ -176,8 +176,8 @@ def split(data: Data, scenario: str, seed: int = 0) -> Split:
     scenario: ``class:3`` or ``class:3+8`` (every image with these labels), ``subclass:8`` (every image with this *fine* label,
         where the labels are superclasses), ``random:0.1`` (a fraction of all images, drawn with ``seed``).
 
-    The retain set is sorted by (fine) class in the class scenarios and randomly permuted in the random one, as in the official
-    SSD code: the importance pass sees it in this order (see :mod:`unlearnlib.methods.lfssd`).
+    The retain set is sorted by class (by fine class for sub-classes) in the class scenarios and randomly permuted in the random one,
+    as in the official SSD code: the importance pass sees it in this order (see :mod:`unlearnlib.methods.lfssd`).
 
     Raises
     ------
@@ -203,7 +203,7 @@ def split(data: Data, scenario: str, seed: int = 0) -> Split:
                         "retained: name fewer or other classes.")
     every = torch.arange(n, device=train.device)
     retain = every[~hit]
-    retain = retain[torch.argsort(data.train_fine[retain], stable=True)]
+    retain = retain[torch.argsort(train[retain], stable=True)]
     classes = wanted if kind == "class" else sorted(set(data.train_labels[hit].tolist()))
     test_hit = torch.isin(test, torch.tensor(wanted, device=test.device))
     return Split(data, scenario, kind, every[hit], retain, test_hit, tuple(classes))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +114,18 @@ ARCHITECTURES = {
 }
 
 
+@contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """The global random state of the CPU and of ``device``, seeded; afterwards as it was before."""
+    cuda = torch.device(device).type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
 def build(architecture: str, data, seed: int) -> nn.Module:
     """A freshly initialised model for a data set, e.g. ``build("resnet18im-64", data, seed=0)``.
 
@@ -126,8 +140,7 @@ def build(architecture: str, data, seed: int) -> nn.Module:
     if not match or match[1] not in ARCHITECTURES or int(match[2]) < 1:
         raise ValueError(f"model is {architecture!r}; it must be NAME-WIDTH with NAME one of {', '.join(ARCHITECTURES)}: "
                          "for example allcnn-24.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return ARCHITECTURES[match[1]](width=int(match[2]), classes=len(data.class_names),
                                        channels=data.train_images.shape[1], mean=data.mean, std=data.std)
 
@@ -142,8 +155,7 @@ def reinitialise(model: nn.Module, seed: int) -> nn.Module:
     if kept:
         raise ValueError(f"parameters {', '.join(kept[:3])} belong to modules without reset_parameters() and would survive; "
                          "every parameter must be drawn anew: pass build=, a function that returns a new model.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, next(model.parameters()).device):
         for module in model.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()

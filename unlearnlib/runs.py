@@ -87,7 +87,7 @@ def runs(specs: list[Spec], store: Store, *, reuse: Store | None = None, executo
     if any(s.key not in known for s in specs):
         with locked(store.lock.with_suffix(".computing")):
             known = _read(store, reuse)
-            missing = [s for s in specs if s.key not in known]
+            missing = [s for s in dict.fromkeys(specs) if s.key not in known]
             for record in _computed(missing, executor, progress):
                 store.add([record])
                 known[record.spec.key] = Record.parse(record.line())            # as it will be read: rounded, keys sorted

@@ -11,6 +11,8 @@ from torch import nn
 from ..access import Access, Row
 from . import controls, distillation, finetuning, lfssd, noise, retraining
 
+DEFAULT_SEED = 1_000_003     # where no generator is given: not one that a model was likely built with
+
 
 @dataclass(frozen=True)
 class Method:
@@ -25,7 +27,7 @@ class Method:
 
     def run(self, model: nn.Module, access: Access, *, generator: torch.Generator | None = None, **hyper_parameters) -> nn.Module:
         """The unlearned model. ``model`` is not changed; ``access`` is narrowed to the method's own row first."""
-        generator = generator or torch.Generator().manual_seed(0)
+        generator = generator or torch.Generator().manual_seed(DEFAULT_SEED)
         return self.function(model, access.restricted(self.function.__name__, self.access), generator=generator, **hyper_parameters)
 
 
@@ -50,8 +52,7 @@ METHODS = {
     "mask_logit": Method(controls.mask_logit, Row(forget_classes=True, changes="no weight"), "control", controls.VERSION, ("class",), True),
     "head_only": Method(controls.head_only, Row(retain_images=True, retain_labels=True, changes="the last layer"),
                         "control", controls.VERSION, CLASSES, True),
-    "random_output": Method(controls.random_output, Row(forget_classes=True, changes="no weight"), "control", controls.VERSION,
-                            ("class",), True),
+    "random_output": Method(controls.random_output, Row(forget_classes=True, changes="no weight"), "control", 2, ("class",), True),
 }
 
 

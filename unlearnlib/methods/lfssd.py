@@ -45,7 +45,8 @@ def importance(model: nn.Module, images: Tensor, labels: Tensor | None = None, *
 
     Parameters
     ----------
-    model: any module that maps a batch to logits (n, classes). Run in evaluation mode; it is left exactly as it was.
+    model: any module that maps a batch to logits (n, classes). Run in evaluation mode; it is left exactly as it was. Parameters that
+        require no gradient get importance 0, as in the official code, and so are never dampened.
     images: (n, ...), in the order in which batches are cut. labels: (n,) int64; read by ``fisher`` only.
     batch_size: of the batch reduction (the official scripts: 64 for classes, 128 for random samples).
     chunk: with reduction="sample", differentiate so many samples at once by ``torch.func.vmap`` instead of one by one
@@ -68,29 +69,24 @@ def importance(model: nn.Module, images: Tensor, labels: Tensor | None = None, *
         raise ValueError("kind='fisher' got labels=None; it needs the label of each image: pass labels, or use kind='l2'.")
     targets = labels if kind == "fisher" else None
     device = next(model.parameters()).device
-    parameters = dict(model.named_parameters())
-    frozen = [p for p in parameters.values() if not p.requires_grad]
-    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise ValueError("no parameter of the model requires gradients; at least one must: call model.requires_grad_(True).")
+    total = {n: torch.zeros_like(p) for n, p in model.named_parameters()}
     size = batch_size if reduction == "batch" else chunk or 1
-    for p in frozen:
-        p.requires_grad_(True)
-    try:
-        with evaluating(model):
-            for start in range(0, len(images), size):
-                x = images[start:start + size].to(device)
-                y = None if targets is None else targets[start:start + size].to(device)
-                if reduction == "sample" and chunk:
-                    _add_per_sample(total, model, parameters, x, y)
-                else:
-                    gradients = torch.autograd.grad(_objective(model(x), y), list(parameters.values()), allow_unused=True)
-                    for accumulated, g in zip(total.values(), gradients, strict=True):
-                        if g is not None:
-                            accumulated += g.abs() if y is None else g.square()     # step 1: importance
-                if callback:
-                    callback(images=len(x))
-    finally:
-        for p in frozen:
-            p.requires_grad_(False)
+    with evaluating(model), torch.enable_grad():
+        for start in range(0, len(images), size):
+            x = images[start:start + size].to(device)
+            y = None if targets is None else targets[start:start + size].to(device)
+            if reduction == "sample" and chunk:
+                _add_per_sample(total, model, parameters, x, y)
+            else:
+                gradients = torch.autograd.grad(_objective(model(x), y), list(parameters.values()), allow_unused=True)
+                for name, g in zip(parameters, gradients, strict=True):
+                    if g is not None:
+                        total[name] += g.abs() if y is None else g.square()     # step 1: importance
+            if callback:
+                callback(images=len(x))
     terms = len(images) if reduction == "sample" else -(-len(images) // batch_size)
     return {name: value / terms for name, value in total.items()}
 
@@ -103,6 +99,7 @@ def _add_per_sample(total: Importance, model: nn.Module, parameters: dict, x: Te
         out = torch.func.functional_call(model, {**weights, **buffers}, (image.unsqueeze(0),))
         return _objective(out, None if label is None else label.unsqueeze(0))
 
+    buffers |= {k: p.detach() for k, p in model.named_parameters() if k not in parameters}
     weights = {k: p.detach() for k, p in parameters.items()}
     over = (None, 0, None if y is None else 0)
     gradients = torch.func.vmap(torch.func.grad(objective), in_dims=over)(weights, x, y)
@@ -135,8 +132,8 @@ def dampen(model: nn.Module, forget_importance: Importance, full_importance: Imp
     No weight grows, none changes sign, buffers and unselected weights stay bit-identical. Raises ValueError for a negative or
     NaN alpha or lam, and for importances of another model.
     """
-    if not lam >= 0:
-        raise ValueError(f"lam is {lam}; it must be at least 0: the paper uses 1.")
+    if not 0 <= lam < float("inf"):
+        raise ValueError(f"lam is {lam}; it must be at least 0 and finite: the paper uses 1.")
     mask = selected(forget_importance, full_importance, alpha)
     parameters = dict(model.named_parameters())
     if parameters.keys() != mask.keys():
