@@ -31,7 +31,8 @@ def the_data(session):
     figure, axes = panels(8, 2 if clean else 1, height=3.4 if clean else 2.2)
     for column, index in enumerate(chosen):
         forgotten = column < 3
-        title = f"{d.class_names[d.train_labels[index]]}: {'forget' if forgotten else 'retain'}"
+        between = ": " if max(map(len, d.class_names)) < 6 else ":\n"
+        title = f"{d.class_names[d.train_labels[index]]}{between}{'forget' if forgotten else 'retain'}"
         for row, source in enumerate([clean, d] if clean else [d]):
             picture(axes[row, column], source.train_images[index], title if row == 0 else "")
             axes[row, column].title.set_color(STYLE["lfssd"][1] if forgotten else "black")
