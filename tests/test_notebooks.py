@@ -271,6 +271,7 @@ def test_in_place_stores_the_outputs_and_gives_the_same_bytes_twice(kernel, monk
     small = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("A sum.", id="a"), nbformat.v4.new_code_cell("1 + 1", id="b"),
                                             nbformat.v4.new_code_cell("import os\nos.path.basename(os.getcwd())", id="c")])
     small.metadata = {"kernelspec": {"display_name": "mine", "language": "python", "name": "python3"}, "elsewhere": "/home/me"}
+    small.cells[1].metadata["execution"] = {"iopub.execute_input": "2020-01-01T00:00:00Z"}
     path = tmp_path / "notebooks" / "small.ipynb"
     path.parent.mkdir()
     nbformat.write(small, path)
