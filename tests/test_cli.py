@@ -390,3 +390,19 @@ def test_data_lists_every_data_set_or_how_to_get_it(prints, tmp_path, monkeypatc
     assert list(lines) == list(data.DATASETS)
     assert lines["digits"].startswith("1,000 training, 398 validation, 399 test images, 10 classes")
     assert lines["digits5"].endswith("5 classes") and "data fetch cifar100" in lines["cifar20"]
+
+
+@pytest.mark.parametrize("arguments, word", [
+    (["--set", "studies=[nope]"], "study is 'nope'"), (["--set", "methods={}"], "scenario is"), (["--set", "seeds=true"], "seeds is True"),
+    (["--set", "recipe={epochs: 1, lr: 1e-3}"], "lr is '1e-3'"), (["--set", "recipe={lr: 0.1}"], "at least epochs and lr"),
+    (["--set", "recipe={epochs: 1, lr: 0.1, speed: 2}"], "recipe has 'speed'"), (["--set", "alphas=[1, 2"], "YAML value")])
+def test_values_inside_a_parameter_are_checked_before_anything_runs(arguments, word, capsys):
+    assert main(["run", "lfssd", "--dry-run", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("unlearnlib: ") and word in said and said.count("\n") == 1
+
+
+def test_verify_needs_this_machines_records(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UNLEARNLIB_FIGURES", str(tmp_path))
+    assert main(["verify", "lfssd"]) == 2 and "holds no records" in capsys.readouterr().err
+    assert main(["verify", "lfssd", "--preset", "nope"]) == 2 and "preset is 'nope'" in capsys.readouterr().err

@@ -26,7 +26,10 @@ def _overrides(arguments) -> dict:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise ValueError(f"--set got {assignment!r}; it must be KEY=VALUE: for example --set model=allcnn-24.")
-        out[key] = yaml.safe_load(value)
+        try:
+            out[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set {key} got {value!r}; it must be a YAML value: close brackets and quotes.") from error
     if arguments.seeds is not None:
         out["seeds"] = arguments.seeds
     return out

@@ -30,6 +30,13 @@ def write(path: Path, data: bytes) -> None:
                               "change its permissions or choose another with UNLEARNLIB_FIGURES or UNLEARNLIB_CACHE.") from error
 
 
+def ensure_writable(folder: Path) -> None:
+    """Raise PermissionError, in one sentence, if no file can be written in a folder; creates the folder."""
+    probe = folder / f"probe.{os.getpid()}.part"
+    write(probe, b"")
+    probe.unlink()
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock between processes. The system releases it when the process ends, however it ends."""

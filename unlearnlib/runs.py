@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from . import models, reference, train
-from .files import locked
+from .files import ensure_writable, locked
 from .records import Record, Spec, Store, environment
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -88,6 +88,7 @@ def runs(specs: list[Spec], store: Store, *, reuse: Store | None = None, executo
         with locked(store.lock.with_suffix(".computing")):
             known = _read(store, reuse)
             missing = [s for s in dict.fromkeys(specs) if s.key not in known]
+            ensure_writable(store.path.parent)                                  # refused now rather than after the first run
             for record in _computed(missing, executor, progress):
                 store.add([record])
                 known[record.spec.key] = Record.parse(record.line())            # as it will be read: rounded, keys sorted

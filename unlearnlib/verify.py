@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from . import claims
-from .papers import Session
+from .papers import Session, settings
 from .records import Record, Store
 
 FLOOR = 0.02            # differences below this (2 points of accuracy) are never counted
@@ -36,11 +36,15 @@ class Report:
 
 def verify(paper: str, preset: str) -> Report:
     """Compare this machine's records of a paper with the committed reference. Raises ValueError if there is none."""
-    store = Store.reference(preset, paper)
-    reference, fresh = store.read(), Store.fresh(preset, paper).read()
+    settings(paper, preset)                                                     # refuses an unknown name
+    store, here = Store.reference(preset, paper), Store.fresh(preset, paper)
+    reference, fresh = store.read(), here.read()
     if not reference:
         raise ValueError(f"{store.path.name} of preset {preset} holds no reference records; there must be some to compare with: "
                          f"compute them and run 'make records PRESET={preset}'.")
+    if not fresh:
+        raise ValueError(f"{here.path} holds no records; this machine's must be there to compare: run "
+                         f"'make figures PRESET={preset}' first.")
     pairs = [(r, fresh[k]) for k, r in reference.items() if k in fresh]
     return Report(_values(pairs, spreads(reference.values())), _verdicts(paper, preset), len(reference) - len(pairs))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -13,6 +14,7 @@ from .. import claims, plots, records, runs, tables
 from ..data import DataError
 from ..methods import method
 from ..records import ROOT, Record, Spec, Store, canonical
+from ..train import fit
 
 
 class NotAvailable(RuntimeError):
@@ -45,15 +47,31 @@ def settings(name: str, preset: str, **overrides) -> dict:
             raise ValueError(f"parameter is {key!r}; it must be one of {', '.join(values)}: see notebooks/presets/{preset}.yaml.")
         if value is None:
             continue
-        number = isinstance(value, int | float) and isinstance(values[key], int | float) and not isinstance(value, bool)
-        if not number and not isinstance(value, type(values[key])):
-            raise ValueError(f"{key} is {value!r}; it must be a {type(values[key]).__name__} like {values[key]!r}: correct the value.")
+        number = isinstance(value, int | float) and isinstance(values[key], int | float)
+        if isinstance(value, bool) or not number and not isinstance(value, type(values[key])):
+            kind = type(values[key]).__name__
+            raise ValueError(f"{key} is {value!r}; it must be of type {kind}, like {values[key]!r}: correct the value.")
         values[key] = value
     if not isinstance(values["seeds"], int) or values["seeds"] < 1:
         raise ValueError(f"seeds is {values['seeds']!r}; it must be a whole number of at least 1: 3 or more give intervals.")
+    check_recipe(values["recipe"])
     if values["focus"] not in values["scenarios"]:
         raise ValueError(f"focus is {values['focus']!r}; it must be one of {', '.join(values['scenarios'])}: choose one of them.")
     return values
+
+
+def check_recipe(recipe: dict) -> None:
+    """Raise ValueError, in one sentence, for a key that training does not know or a value of another type."""
+    allowed = {k: v for k, v in inspect.signature(fit).parameters.items() if k not in
+               ("model", "images", "targets", "generator", "loss", "callback", "resume")}
+    for key, value in recipe.items():
+        if key not in allowed:
+            raise ValueError(f"recipe has {key!r}; its keys must be among {', '.join(allowed)}: correct the name.")
+        kinds = {"int": int, "float": (int, float), "str": str, "bool": bool}.get(allowed[key].annotation, (list, tuple))
+        if not isinstance(value, kinds):
+            raise ValueError(f"recipe's {key} is {value!r}; it must be of type {allowed[key].annotation or 'list'}: in YAML, write 1.0e-3.")
+    if not {"epochs", "lr"} <= set(recipe):
+        raise ValueError(f"recipe has {', '.join(recipe) or 'nothing'}; it must have at least epochs and lr: add them.")
 
 
 def make(name: str, study: str, method_name: str, scenario: str, values: dict, seed: int, *, params: dict | None = None,

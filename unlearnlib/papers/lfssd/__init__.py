@@ -12,10 +12,19 @@ __all__ = ["CLAIMS", "FIGURES", "STUDIES", "TITLE", "plan", "tuning"]
 
 TITLE = "Loss-Free Machine Unlearning"
 REFERENCES = ("original", "retrain")
+FOCUS = ("alpha_ssd", "alpha_sample", "anatomy", "images", "exact", "sensitivity", "relearn")
 
 
 def plan(values: dict) -> list[Spec]:
     """Every run of the paper at the given settings (see :func:`unlearnlib.papers.settings`)."""
+    kinds = values["methods"].get("lfssd", {})
+    for scenario in values["scenarios"]:
+        if scenario.split(":")[0] not in kinds:
+            raise ValueError(f"scenario is {scenario!r}; this preset has settings for {', '.join(kinds) or 'no scenario'}: choose one of "
+                             "these, or add the methods' settings to the preset.")
+    unknown = [study for study in values["studies"] if study not in FOCUS]
+    if unknown:
+        raise ValueError(f"study is {unknown[0]!r}; it must be one of {', '.join(FOCUS)}: correct the name.")
     out = []
     for seed in range(values["seeds"]):
         for scenario in values["scenarios"]:
