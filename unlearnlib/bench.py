@@ -107,10 +107,10 @@ def draw(table: pd.DataFrame) -> plots.Drawn:
     ax = axes[0, 0]
     ax.barh(range(len(table)), table.ratio, color=plots.STYLE["lfssd"][1], alpha=0.85)
     for y, row in enumerate(table.itertuples()):
-        ax.text(max(row.ratio, 1) * 1.15, y, f"{row.ratio:,.3g}x against {row.against}", va="center", fontsize=9)
+        ax.text(max(row.ratio, 1) * 1.15, y, f"{row.ratio:,.{0 if row.ratio > 100 else 2}f} times, against {row.against}", va="center", fontsize=9)
     ax.set_yticks(range(len(table)), table.row, fontsize=9)
     ax.invert_yaxis()
-    ax.set(xscale="log", xlim=(0.3, table.ratio.max() * 400), xlabel="times faster (1 = equal)", title="Ours against the usual form")
+    ax.set(xscale="log", xlim=(0.3, table.ratio.max() * 3000), xlabel="times faster (1 = equal)", title="Ours against the usual form")
     ax.axvline(1, color="black", linewidth=1)
     e = records.environment()
     plots.stamp(figure, f"medians of {table.repeats.iloc[0]} | {e['device']} | torch {e['torch']} | commit {e['commit']}")
