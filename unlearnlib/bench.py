@@ -107,7 +107,8 @@ def draw(table: pd.DataFrame) -> plots.Drawn:
     ax = axes[0, 0]
     ax.barh(range(len(table)), table.ratio, color=plots.STYLE["lfssd"][1], alpha=0.85)
     for y, row in enumerate(table.itertuples()):
-        ax.text(max(row.ratio, 1) * 1.15, y, f"{row.ratio:,.{0 if row.ratio > 100 else 2}f} times, against {row.against}", va="center", fontsize=9)
+        times = f"{row.ratio:,.{0 if row.ratio > 100 else 2}f}"
+        ax.text(max(row.ratio, 1) * 1.15, y, f"{times} times, against {row.against}", va="center", fontsize=9)
     ax.set_yticks(range(len(table)), table.row, fontsize=9)
     ax.invert_yaxis()
     ax.set(xscale="log", xlim=(0.3, table.ratio.max() * 3000), xlabel="times faster (1 = equal)", title="Ours against the usual form")
