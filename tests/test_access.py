@@ -23,6 +23,10 @@ TABLE = {
     "unsir": {"forget_classes", "retain_images", "retain_labels"},
     "ssd": {"forget_images", "forget_labels", "retain_images", "retain_labels"},
     "lfssd": {"forget_images", "retain_images"},
+    "scrub": {"forget_images", "retain_images", "retain_labels"},
+    "scrub_r": {"forget_images", "forget_labels", "retain_images", "retain_labels", "held_out"},
+    "neggrad_plus": {"forget_images", "forget_labels", "retain_images", "retain_labels"},
+    "nabla_tau": {"forget_images", "forget_labels", "retain_images", "retain_labels", "held_out"},
     "random_dampening": {"forget_images", "retain_images"},
     "mask_logit": {"forget_classes"},
     "head_only": {"retain_images", "retain_labels"},
@@ -36,6 +40,13 @@ QUICK = {
     "unsir": {"noises": 4, "steps": 3, "copies": 2, "per_class": 5, "lr": 1e-3, "impair_batch": 8, "repair_batch": 16},
     "ssd": {"alpha": 1.5, "batch_size": 32},
     "lfssd": {"alpha": 1.2, "batch_size": 32},
+    "scrub": {"epochs": 3, "max_epochs": 2, "lr": 0.01, "batch_size": 16},
+    # The forget labels and the held-out data decide on the epoch alone: the forget accuracy falls in the first and rises again, so
+    # that right labels choose a late epoch and wrong ones the first.
+    "scrub_r": {"epochs": 3, "max_epochs": 1, "lr": 0.02, "batch_size": 16},
+    "neggrad_plus": {"epochs": 3, "batch_size": 16},
+    # Two-sided: one-sided, whatever lies behind a ReLU that never opens would not matter.
+    "nabla_tau": {"retain_epochs": 2, "tau_every": 2, "batch_size": 16, "two_sided": True},
     "random_dampening": {"alpha": 1.2, "batch_size": 32},
     "head_only": {"epochs": 2, "batch_size": 16},
 }
@@ -231,6 +242,8 @@ def test_what_a_method_may_see_does_matter(name, thing, trained, parts, digits):
     part, _, kind = thing.partition("_")
     if thing == "forget_classes":
         changed["forget_classes"] = [(CLASS + 1) % 10]
+    elif thing == "held_out":                               # one thing: images and labels are granted together
+        changed[thing] = (parts[thing][0], (parts[thing][1] + 1) % 10)
     elif kind == "images":
         changed[part] = (1 - parts[part][0].flip(3), parts[part][1])
     else:
@@ -299,13 +312,19 @@ def test_without_a_generator_a_run_repeats_itself(trained, parts, digits):
     assert same(*(state(r, digits.test_images[:50]) for r in runs))
 
 
-@pytest.mark.parametrize("name", ["retrain", "finetune", "amnesiac", "unsir", "lfssd", "ssd", "random_dampening"])
+@pytest.mark.parametrize("name", ["retrain", "finetune", "amnesiac", "unsir", "lfssd", "ssd", "random_dampening", "scrub", "scrub_r",
+                                  "neggrad_plus", "nabla_tau"])
 def test_a_callback_hears_of_every_image(name, trained, parts):
     heard = []
     run(name, trained, Access(**parts), callback=lambda *, images, backward=True, **_: heard.append(images))
-    n_forget, n_retain = 20, 90
+    n_forget, n_retain, n_held_out = 20, 90, 30
     expected = {"retrain": 2 * n_retain, "finetune": 2 * n_retain, "amnesiac": 2 * (n_forget + n_retain),
-                "unsir": 4 * 3 + (9 * 5 + 4 * 2) + 9 * 5}
+                "unsir": 4 * 3 + (9 * 5 + 4 * 2) + 9 * 5,
+                "scrub": 2 * (2 * n_forget + 3 * n_retain),                         # student and teacher
+                "scrub_r": 2 * (n_forget + 3 * n_retain) + 3 * n_forget + n_held_out,
+                # 2 forget and 6 retain batches: three forget epochs make one pass over the retain set
+                "neggrad_plus": 3 * n_forget + n_retain,
+                "nabla_tau": 3 * n_forget + n_retain + 2 * n_held_out}              # targets of epochs 0 and 2
     assert sum(heard) == expected.get(name, n_forget + n_forget + n_retain)
 
 

@@ -1,13 +1,16 @@
 """Membership attacks against brute force over pairs and thresholds, and against the papers' own recipes."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.svm import SVC
+from torch import nn
 
 from unlearnlib import attacks, metrics
 
@@ -208,6 +211,33 @@ def test_population_of_one_distribution_is_chance():
         assert result[f"tpr1_{name}"] == pytest.approx(0.01, abs=0.005)
 
 
+def test_population_of_several_labels_compares_the_probabilities_of_all_of_them():
+    generator = torch.Generator().manual_seed(0)
+    sides = []
+    for n, shift in ((40, 1.0), (150, 0.0)):
+        labels = torch.rand(n, 6, generator=generator) < 0.3
+        sides.append((torch.randn(n, 6, generator=generator) + shift * (2 * labels - 1.0), labels))
+    probabilities = []
+    for logits, labels in sides:
+        rows = zip(logits.tolist(), labels.tolist(), strict=True)
+        probabilities.append([math.prod(1 / (1 + math.exp(-z if y else z)) for z, y in zip(*row, strict=True)) for row in rows])
+    result = attacks.population(*sides[0], *sides[1])
+    members, nonmembers = probabilities
+    pairs = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a in members for b in nonmembers) / (40 * 150)
+    best = max(balanced_accuracy(members, nonmembers, t) for t in cuts(members, nonmembers))
+    found = max(sum(s >= t for s in members) / 40 for t in cuts(members, nonmembers) if sum(s >= t for s in nonmembers) <= 1)
+    assert 0.6 < pairs < 1
+    for name in ("confidence", "loss"):
+        assert result[f"auc_{name}"] == pytest.approx(pairs, abs=1e-14)
+        assert result[f"balanced_accuracy_{name}"] == pytest.approx(best, abs=1e-14)
+        assert result[f"tpr1_{name}"] == pytest.approx(found, abs=1e-15)
+    nothing = attacks.population(sides[0][0][:0], sides[0][1][:0], *sides[1])
+    assert len(nothing) == 6 and all(math.isnan(value) for value in nothing.values())
+    sure, wrong = torch.tensor([[60.0, -60.0]]), torch.tensor([[60.0, -50.0]])  # P rounds to 1 for both
+    label = torch.tensor([[True, False]])
+    assert attacks.population(sure, label, wrong, label)["auc_loss"] == attacks.population(sure, label, wrong, label)["auc_confidence"] == 1
+
+
 # --- the papers' own attacks
 
 def logits_of_sharpness(scale, n, seed):
@@ -332,3 +362,41 @@ def test_loss_lr_by_seed_and_at_its_limits():
         attacks.loss_lr(np.arange(5.0), np.arange(30.0))
     with pytest.raises(ValueError, match="1 of 10 test scores are infinite.*: clip"):
         attacks.loss_lr(np.arange(10.0), [math.inf, *range(9)])
+
+
+# --- relearning
+
+@pytest.mark.parametrize("several", [False, True])
+def test_relearning_is_adam_on_the_set_alone(several):
+    """Against a written-out loop: the loss from probabilities, the accuracy by the first label."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 6, generator=generator)
+    first = (x @ torch.randn(6, 4, generator=generator)).argmax(1)
+    labels = first
+    if several:
+        labels = (torch.rand(40, 4, generator=generator) < 0.3) & (torch.arange(4) > first[:, None])     # others after the first
+        labels[torch.arange(40), first] = True
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 4))
+    before = copy.deepcopy(model.state_dict())
+    curve = attacks.relearn(model, x, labels, generator=torch.Generator().manual_seed(7), batches=11, lr=0.05, batch_size=12)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()) and model.training
+
+    twin, order, expected = copy.deepcopy(model).eval(), torch.Generator().manual_seed(7), []
+    adam, batches = torch.optim.Adam(twin.parameters(), lr=0.05), []
+    for _ in range(3):                                                          # 4 batches an epoch
+        shuffled = torch.randperm(40, generator=order)
+        batches += [shuffled[i:i + 12] for i in range(0, 40, 12)]
+    for batch in [None, *batches[:11]]:
+        if batch is not None:
+            z, y = twin(x[batch]), labels[batch]
+            p = torch.sigmoid(z) if several else torch.softmax(z, 1)
+            loss = -torch.where(y, p, 1 - p).log().mean() if several else -(p * F.one_hot(y, 4)).sum(1).log().mean()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+        with torch.no_grad():
+            expected.append((twin(x).argmax(1) == first).double().mean().item())
+    assert curve == pytest.approx(expected, abs=1e-12) and len(curve) == 12
+    assert curve[-1] > curve[0] and len(set(curve)) > 4

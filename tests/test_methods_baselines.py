@@ -161,7 +161,7 @@ def test_finetune_is_sgd_on_the_retain_set(trained, access, captured):
     assert same(start, states(trained))
     assert torch.equal(images, access.retain_images) and torch.equal(labels, access.retain_labels)
     assert (kwargs["lr"], kwargs["momentum"], kwargs["weight_decay"]) == (0.02, 0.9, 5e-4)
-    assert "optimizer" not in kwargs and "schedule" not in kwargs               # the loop's own: SGD at a constant rate
+    assert (kwargs["optimizer"], kwargs["schedule"], kwargs["batchnorm"]) == ("sgd", "constant", "train")
 
 
 def test_amnesiac_trains_on_everything_with_wrong_labels_for_the_forget_set(trained, access, captured):

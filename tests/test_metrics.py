@@ -1,6 +1,7 @@
 """Metrics against closed forms and against the definitions, written out as loops over Python floats."""
 
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pandas as pd
@@ -211,6 +212,146 @@ def test_inputs_may_lie_on_a_gpu():
 def test_wrong_shapes_and_labels_raise(metric, logits, labels, message):
     with pytest.raises(ValueError, match=message):
         metric(logits, labels)
+
+
+# --- several labels a sample
+
+SEVERAL = [metrics.cross_entropy, metrics.label_probability, metrics.logit_confidence]
+
+
+def several(n=40, classes=5, scale=3.0, seed=0):
+    """Logits, and labels (n, classes) bool with none to all of a row set."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(n, classes, generator=generator, dtype=torch.float64)
+    return logits, torch.rand(n, classes, generator=generator) < 0.4
+
+
+def exact(row, labels):
+    """Loss, probability and log-odds of one row of labels, as a product of decimals of 200 digits."""
+    with localcontext() as context:
+        context.prec = 200
+        p = Decimal(1)
+        for z, y in zip(row, labels, strict=True):
+            p /= 1 + (-Decimal(z) if y else Decimal(z)).exp()
+        return float(-p.ln()), float(p), float(p.ln() - (1 - p).ln())
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 30.0])
+@pytest.mark.parametrize("classes", [1, 2, 5, 28])
+def test_several_labels_match_the_product_of_their_probabilities(classes, scale):
+    logits, labels = several(30, classes, scale)
+    expected = list(zip(*(exact(*pair) for pair in zip(logits.tolist(), labels.tolist(), strict=True)), strict=True))
+    for metric, values in zip(SEVERAL, expected, strict=True):
+        if metric is metrics.logit_confidence:
+            values = [min(max(v, -100.0), 100.0) for v in values]
+        value = metric(logits, labels)
+        assert value.dtype == torch.float64 and value.shape == (30,)
+        np.testing.assert_allclose(value.numpy(), values, rtol=1e-11, atol=1e-13 if metric is metrics.logit_confidence else 0)
+
+
+def test_several_labels_loss_is_the_sum_of_binary_cross_entropies():
+    logits, labels = several()
+    expected = []
+    for row, mine in zip(logits.tolist(), labels.tolist(), strict=True):
+        p = [1 / (1 + math.exp(-z)) for z in row]
+        expected.append(math.fsum(-math.log(q if y else 1 - q) for q, y in zip(p, mine, strict=True)))
+    np.testing.assert_allclose(metrics.cross_entropy(logits, labels).numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(metrics.label_probability(logits, labels).numpy(), np.exp(-np.array(expected)), rtol=1e-11)
+
+
+def test_several_labels_closed_forms():
+    labels = torch.tensor([[True, False, True]])
+    even = torch.zeros(1, 3)
+    assert metrics.cross_entropy(even, labels).item() == pytest.approx(3 * LN2, abs=1e-15)
+    assert metrics.label_probability(even, labels).item() == pytest.approx(1 / 8, abs=1e-16)
+    assert metrics.logit_confidence(even, labels).item() == pytest.approx(-math.log(7), abs=1e-14)
+    assert metrics.label_probability(even, ~labels).item() == pytest.approx(1 / 8, abs=1e-16)
+    # odds 1 : 3, 3 : 1 and 3 : 1 of the labels: 1/4 * 3/4 * 3/4 = 9/64
+    logits = math.log(3) * torch.tensor([[-1.0, -1.0, 1.0]], dtype=torch.float64)
+    assert metrics.label_probability(logits, labels).item() == pytest.approx(9 / 64, abs=1e-15)
+    assert metrics.logit_confidence(logits, labels).item() == pytest.approx(math.log(9 / 55), abs=1e-14)
+    one = torch.tensor([[2.5], [-2.5]])                                        # of one label, phi is the logit itself
+    assert metrics.logit_confidence(one, torch.tensor([[True], [True]])).tolist() == pytest.approx([2.5, -2.5], abs=1e-14)
+    assert metrics.logit_confidence(one, torch.tensor([[False], [False]])).tolist() == pytest.approx([-2.5, 2.5], abs=1e-14)
+
+
+def test_several_labels_in_another_order_change_nothing():
+    logits, labels = several()
+    for metric in SEVERAL:
+        torch.testing.assert_close(metric(logits.flip(1), labels.flip(1)), metric(logits, labels), rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(metric(-logits, ~labels), metric(logits, labels), rtol=1e-14, atol=0)
+
+
+def test_saturated_logits_of_several_labels_stay_exact_and_finite():
+    labels = torch.tensor([[True, False]])
+    # P = 1 - 2 exp(-40) rounds to 1; the loss and phi keep its distance from 1
+    sure = torch.tensor([[40.0, -40.0]])
+    assert metrics.label_probability(sure, labels).item() == 1.0
+    assert metrics.cross_entropy(sure, labels).item() == pytest.approx(2 * math.exp(-40), rel=1e-12)
+    assert metrics.logit_confidence(sure, labels).item() == pytest.approx(40 - LN2, rel=1e-14)
+    assert metrics.cross_entropy(5 * sure, labels).item() == pytest.approx(2 * math.exp(-200), rel=1e-12)
+    assert metrics.logit_confidence(5 * sure, labels).item() == 100.0
+    assert metrics.cross_entropy(-5 * sure, labels).item() == 400.0
+    assert metrics.logit_confidence(-5 * sure, labels).item() == -100.0
+    assert metrics.label_probability(-5 * sure, labels).item() == pytest.approx(math.exp(-400), rel=1e-12)
+    for size in (800.0, 1e30):                                                  # exp(-800) is 0 in float64
+        assert [metric(size / 40 * sure, labels).item() for metric in SEVERAL] == [0.0, 1.0, 100.0]
+        assert [metric(size / -40 * sure, labels).item() for metric in SEVERAL[1:]] == [0.0, -100.0]
+        assert metrics.cross_entropy(size / -40 * sure, labels).item() == pytest.approx(2 * size, rel=1e-6)
+    mixed = torch.tensor([[1e30, 1e30], [-1e30, -1e30]])
+    for metric in SEVERAL:
+        assert torch.isfinite(metric(mixed, labels.repeat(2, 1))).all()
+
+
+def test_a_masked_logit_of_several_labels_is_probability_zero():
+    logits = torch.tensor([[-math.inf, 0.0]] * 2 + [[-math.inf, -math.inf]])
+    labels = torch.tensor([[True, False], [False, True], [False, False]])
+    assert metrics.label_probability(logits, labels).tolist() == [0.0, 0.5, 1.0]
+    assert metrics.cross_entropy(logits, labels).tolist() == pytest.approx([math.inf, LN2, 0.0])
+    assert metrics.logit_confidence(logits, labels).tolist() == pytest.approx([-100.0, 0.0, 100.0], abs=1e-15)
+
+
+def test_accuracy_counts_the_first_label_alone():
+    logits, labels = several(200, seed=4)
+    labels[~labels.any(1), 2] = True
+    right = []
+    for row, mine in zip(logits.tolist(), labels.tolist(), strict=True):
+        right.append(row.index(max(row)) == mine.index(True))
+    assert metrics.accuracy(logits, labels) == pytest.approx(sum(right) / 200, abs=1e-15) and 0 < sum(right) < 200
+    batches = [right[i:i + 64] for i in range(0, 200, 64)]
+    assert metrics.batch_mean_accuracy(logits, labels, 64) == pytest.approx(sum(sum(b) / len(b) for b in batches) / 4, abs=1e-15)
+    assert metrics.accuracy(torch.tensor([[0.0, 2.0, 1.0]]), torch.tensor([[False, True, True]])) == 1.0
+    assert metrics.accuracy(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[False, True, True]])) == 0.0     # the second is no hit
+    assert math.isnan(metrics.accuracy(torch.empty(0, 3), torch.empty(0, 3, dtype=torch.bool)))
+
+
+def test_several_labels_of_any_float_type_and_inputs_stay_as_they_are():
+    logits, labels = several(6)
+    for kind in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        given = logits.to(kind, copy=True).requires_grad_()
+        kept, kept_labels = given.detach().clone(), labels.clone()
+        for metric in SEVERAL:
+            value = metric(given, labels)
+            assert (value.dtype, value.shape, value.requires_grad) == (torch.float64, (6,), False)
+            torch.testing.assert_close(value, metric(kept.double().numpy(), labels.numpy()), rtol=0, atol=0)
+            torch.testing.assert_close(value, metric(kept.double().tolist(), labels.tolist()), rtol=0, atol=0)
+        assert torch.equal(given, kept) and torch.equal(labels, kept_labels)
+
+
+def test_modified_entropy_needs_one_label_each(one_sentence):
+    with pytest.raises(ValueError, match="several a sample; modified entropy needs one") as error:
+        metrics.modified_entropy(*several())
+    one_sentence(error)
+
+
+@pytest.mark.parametrize("metric", [*PER_SAMPLE, metrics.accuracy])
+@pytest.mark.parametrize("labels", [torch.zeros(3, 5, dtype=torch.bool), torch.zeros(2, 4, dtype=torch.bool),
+                                    torch.zeros(4, 3, dtype=torch.bool), torch.zeros(3, 4, 1, dtype=torch.bool),
+                                    torch.zeros(3, 4, dtype=torch.long), torch.zeros(3, 4), torch.zeros(3, 1, dtype=torch.bool)])
+def test_several_labels_of_wrong_shape_or_type_raise(metric, labels, one_sentence):
+    with pytest.raises(ValueError, match="labels have the shape") as error:
+        metric(torch.zeros(3, 4), labels)
+    assert str(tuple(labels.shape)) in one_sentence(error)
 
 
 # --- Jensen-Shannon

@@ -1,6 +1,7 @@
 """Architectures against hand-counted parameters, written-out forward passes and torchvision."""
 
 import copy
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -16,8 +17,19 @@ CIFAR_MEAN, CIFAR_STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 def like(classes=10, channels=3, mean=CIFAR_MEAN, std=CIFAR_STD):
     """What :func:`models.build` reads of a data set."""
-    return SimpleNamespace(class_names=tuple(map(str, range(classes))), train_images=torch.empty(1, channels, 1, 1), mean=mean[:channels],
-                           std=std[:channels])
+    return SimpleNamespace(name="images", class_names=tuple(map(str, range(classes))), train_images=torch.empty(1, channels, 1, 1),
+                           mean=mean[:channels], std=std[:channels], words=())
+
+
+def texts(words=30, length=12, classes=4):
+    """The same for texts."""
+    return SimpleNamespace(name="texts", class_names=tuple(map(str, range(classes))), words=tuple(f"w{i}" for i in range(words)),
+                           train_images=torch.empty(1, length, dtype=torch.long), mean=(), std=())
+
+
+def ids(n=6, length=8, words=30, seed=0):
+    """Token ids without padding."""
+    return torch.randint(1, words, (n, length), generator=torch.Generator().manual_seed(seed))
 
 
 def draw(*shape, seed=0):
@@ -145,6 +157,180 @@ def test_a_block_adds_its_input():
     assert models.BasicBlock(4, 8, 1).downsample is not None and models.BasicBlock(4, 4, 2).downsample is not None
 
 
+# --- texts
+
+@pytest.mark.parametrize(("w", "words", "length", "classes"), [(8, 30, 12, 4), (32, 500, 7, 28), (1, 2, 1, 2)])
+def test_bag_parameters(w, words, length, classes):
+    model = models.build(f"bag-{w}", texts(words, length, classes), 0)
+    assert models.count_parameters(model) == words * w + (w * w + w) + (w * classes + classes)
+    assert not list(model.buffers())
+
+
+@pytest.mark.parametrize(("w", "words", "length", "classes"), [(16, 30, 12, 4), (64, 200, 5, 28), (8, 9, 3, 2)])
+def test_encoder_parameters(w, words, length, classes):
+    """Two layers, each of four square maps (query, key, value, out), two maps to and from four times the width, and two norms."""
+    layer = 4 * (w * w + w) + (4 * w * w + 4 * w) + (4 * w * w + w) + 2 * 2 * w
+    model = models.build(f"encoder-{w}", texts(words, length, classes), 0)
+    assert models.count_parameters(model) == words * w + length * w + 2 * layer + 2 * w + w * classes + classes
+    assert not list(model.buffers())
+
+
+@torch.no_grad()
+def test_bag_forward_written_out():
+    model = lively(models.build("bag-5", texts(), 0)).double()
+    model.hidden.bias *= torch.tensor([1, -1, 1, 0, -0.1])                      # some units on, some off
+    weights = model.state_dict()
+    x = torch.tensor([[3, 7, 7, 0], [9, 0, 0, 0], [1, 2, 3, 4], [0, 0, 0, 0]])
+    for row, features, z in zip(x.tolist(), model.features(x), model(x), strict=True):
+        seen = [weights["embedding.weight"][i] for i in row if i != 0]
+        mean = sum(seen) / len(seen) if seen else torch.zeros(5, dtype=torch.float64)
+        hidden = (weights["hidden.weight"] @ mean + weights["hidden.bias"]).clamp(min=0)
+        torch.testing.assert_close(features, hidden)
+        torch.testing.assert_close(z, weights["fc.weight"] @ hidden + weights["fc.bias"])
+        assert (hidden == 0).any() and (hidden > 0).any()
+
+
+def attend(layer, x, seen, heads):
+    """Softmax attention of one text ``(length, width)``, one head and one query at a time; only seen tokens are attended to."""
+    weight, bias = layer.qkv.weight, layer.qkv.bias
+    width = x.shape[1]
+    size = width // heads
+    q, k, v = (x @ weight[i * width:(i + 1) * width].T + bias[i * width:(i + 1) * width] for i in range(3))
+    mixed = torch.zeros_like(x)
+    for h in range(heads):
+        part = slice(h * size, (h + 1) * size)
+        for i in range(len(x)):
+            keys = [j for j in range(len(x)) if seen[j]]
+            scores = [float(q[i, part] @ k[j, part]) / math.sqrt(size) for j in keys]
+            exponentials = [math.exp(s - max(scores)) for s in scores]
+            for j, e in zip(keys, exponentials, strict=True):
+                mixed[i, part] += e / math.fsum(exponentials) * v[j, part]
+    return mixed @ layer.out.weight.T + layer.out.bias
+
+
+@pytest.mark.parametrize(("width", "heads"), [(16, 1), (48, 3), (8, 1)])
+@torch.no_grad()
+def test_attention_is_a_softmax_over_the_tokens_seen(width, heads):
+    layer = lively(models.Attention(width)).double()
+    for p in layer.parameters():                                                # so that the weights are far from equal
+        p.mul_(3)
+    x = torch.randn(3, 5, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    seen = torch.tensor([[True] * 5, [True, False, True, True, False], [False, False, True, False, False]])
+    out = layer(x, seen)
+    for i in range(3):
+        torch.testing.assert_close(out[i], attend(layer, x[i], seen[i].tolist(), heads))
+    assert layer.heads == heads and out.std() > 1e-2
+
+
+@torch.no_grad()
+def test_encoder_forward_written_out():
+    model = lively(models.build("encoder-32", texts(), 0)).double()
+    x = ids(3, 7)
+    x[1, 4:], x[2, 1:] = 0, 0
+
+    def norm(h, layer):
+        centred = h - h.mean(1, keepdim=True)
+        return centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt() * layer.weight + layer.bias
+
+    def linear(h, layer):
+        return h @ layer.weight.T + layer.bias
+
+    for row, features in zip(x.tolist(), model.features(x), strict=True):
+        h = torch.stack([model.embedding.weight[i] + model.position.weight[place] for place, i in enumerate(row)])
+        seen = [i != 0 for i in row]
+        for layer in model.layers:
+            h = h + attend(layer["attention"], norm(h, layer["norm1"]), seen, 2)
+            up = linear(norm(h, layer["norm2"]), layer["up"])
+            h = h + linear(up * (1 + torch.erf(up / math.sqrt(2))) / 2, layer["down"])
+        pooled = sum(h[i] for i in range(7) if seen[i]) / sum(seen)
+        torch.testing.assert_close(features, norm(pooled[None], model.norm)[0])
+    assert len(model.layers) == 2 and model.features(x).std(0).min() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["bag-8", "encoder-16", "encoder-32"])
+@torch.no_grad()
+def test_padding_does_not_matter(name):
+    model = lively(models.build(name, texts(length=12), 0)).double()
+    x = ids(length=8)
+    z = model(x)
+    for more in (1, 4):
+        longer = torch.cat([x, torch.zeros(len(x), more, dtype=torch.long)], 1)
+        torch.testing.assert_close(model(longer), z)
+    model.embedding.weight[0] += 100
+    torch.testing.assert_close(model(longer), z)
+    torch.testing.assert_close(model(x), z, rtol=0, atol=0)
+    alone = torch.cat([model(row[None]) for row in longer])                     # nor do the other texts of a batch
+    torch.testing.assert_close(alone, z)
+    model.embedding.weight[x[0, 3]] *= 2                                        # but every word does
+    assert not torch.allclose(model(x)[0], z[0])
+
+
+@torch.no_grad()
+def test_the_bag_ignores_the_order_of_words_and_the_encoder_does_not():
+    x = ids(length=8)
+    turned, swapped = x.flip(1), x.clone()
+    swapped[:, [2, 3]] = x[:, [3, 2]]
+    bag, encoder = (lively(models.build(name, texts(length=8), 0)).double() for name in ("bag-8", "encoder-16"))
+    for other in (turned, swapped):
+        different = (other != x).any(1)
+        assert different.any()
+        torch.testing.assert_close(bag(other), bag(x))
+        assert ((encoder(other) - encoder(x)).abs().amax(1) > 1e-6)[different].all()
+    twice = torch.cat([x, x], 1)                                                # a mean, not a sum
+    torch.testing.assert_close(bag(twice), bag(x))
+
+
+@pytest.mark.parametrize("name", ["bag-1", "bag-7", "encoder-8", "encoder-16", "encoder-32", "encoder-48"])
+def test_logits_are_the_head_of_the_features_of_texts(name):
+    width = int(name.split("-")[1])
+    model = lively(models.build(name, texts(classes=28), 0))
+    x = ids(3, 12)
+    with torch.no_grad():
+        assert model.features(x).shape == (3, width) and model(x).shape == (3, 28)
+        assert torch.equal(model(x), model.fc(model.features(x))) and models.head(model) is model.fc
+        assert torch.equal(model.train()(x), model.eval()(x))                  # no dropout, no statistics
+
+
+@pytest.mark.parametrize("name", ["bag-8", "encoder-16"])
+def test_every_parameter_of_a_text_model_is_trained(name):
+    model = lively(models.build(name, texts(words=9), 0))
+    x = torch.cat([torch.arange(9).repeat(4)[i:i + 12][None] for i in range(6)])
+    F.cross_entropy(model(x), torch.arange(6) % 4).backward()
+    for key, p in model.named_parameters():
+        gradient = p.grad.clone()
+        if key == "embedding.weight":
+            assert not gradient[0].any()                                        # but that of padding
+            gradient = gradient[1:]
+        assert gradient.any(), key
+        assert key != "embedding.weight" or gradient.any(1).all()
+
+
+@pytest.mark.parametrize("name", ["bag-8", "encoder-16"])
+def test_build_of_a_text_model_depends_on_the_seed_alone(name):
+    state = torch.get_rng_state()
+    a, b, c = (models.build(name, texts(), s).state_dict() for s in (0, 0, 1))
+    assert all(torch.equal(a[k], b[k]) for k in a) and torch.equal(torch.get_rng_state(), state)
+    assert all("norm" in k or not torch.equal(a[k], c[k]) for k in a)
+
+
+# RoBERTa takes its own tokens alone.
+WORD_LEVEL = {name: kind for name, kind in models.TEXT_ARCHITECTURES.items() if name != "roberta"}
+
+
+@pytest.mark.parametrize(("name", "data", "known", "example"), [
+    ("allcnn-8", texts(), WORD_LEVEL, "bag-32"), ("resnet18-8", texts(), WORD_LEVEL, "bag-32"),
+    ("bag-0", texts(), WORD_LEVEL, "bag-32"), ("bag", texts(), WORD_LEVEL, "bag-32"),
+    ("bag-8", like(), models.ARCHITECTURES, "allcnn-24"), ("encoder-16", like(), models.ARCHITECTURES, "allcnn-24"),
+    ("roberta-768", like(), models.ARCHITECTURES, "allcnn-24")])
+def test_architectures_of_the_other_domain_are_refused(name, data, known, example, one_sentence):
+    with pytest.raises(ValueError, match=f"for {data.name} it must be NAME-WIDTH") as error:
+        models.build(name, data, 0)
+    other = (models.ARCHITECTURES.keys() | models.TEXT_ARCHITECTURES.keys()) - known.keys()
+    listed = one_sentence(error).split("NAME one of ")[1].split(":")[0].split(", ")
+    assert listed == list(known) and not other & set(listed) and str(error.value).endswith(f"for example {example}.")
+    models.build(example, data, 0)
+
+
 # --- build
 
 def test_build_depends_on_the_seed_and_leaves_the_global_random_state(digits):
@@ -169,16 +355,17 @@ def test_unknown_stem(one_sentence):
 
 # --- reinitialise
 
-@pytest.mark.parametrize("name", ["allcnn-3", "resnet8-2", "resnet18im-2"])
-def test_reinitialise_changes_every_single_weight_and_statistic(name):
-    model = models.build(name, like(), 0)
+@pytest.mark.parametrize(("name", "data"), [("allcnn-3", like()), ("resnet8-2", like()), ("resnet18im-2", like()), ("bag-8", texts()),
+                                            ("encoder-16", texts())])
+def test_reinitialise_changes_every_single_weight_and_statistic(name, data):
+    model = models.build(name, data, 0)
     with torch.no_grad():
         for tensor in [*model.parameters(), *(b for n, b in model.named_buffers() if "normalise" not in n)]:
             tensor.fill_(7)
     assert models.reinitialise(model, seed=1) is model
     for key, value in model.state_dict().items():
         assert "normalise" in key or not (value == 7).any(), key
-    fresh = models.build(name, like(), 0).state_dict()
+    fresh = models.build(name, data, 0).state_dict()
     for key, value in model.state_dict().items():
         if "running" in key or "batches" in key or "normalise" in key:
             assert torch.equal(value, fresh[key]), key
@@ -221,3 +408,10 @@ def test_head_is_the_last_linear_layer():
 def test_count_includes_frozen_parameters_and_no_buffers():
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).requires_grad_(False)
     assert models.count_parameters(model) == 3 * 2 + 2 + 2 + 2
+
+
+@pytest.mark.parametrize("width", [17, 24, 50])
+def test_an_encoder_divides_into_heads(width, one_sentence):
+    with pytest.raises(ValueError, match=f"width {width}; it must be a multiple of 16") as error:
+        models.build(f"encoder-{width}", texts(), 0)
+    one_sentence(error)

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from unlearnlib import data, models, train
-from unlearnlib.train import fit, learning_rate, logits
+from unlearnlib.access import Access
+from unlearnlib.methods import METHODS
+from unlearnlib.train import fit, learning_rate, logits, mean_loss, task_loss
 
 
 def g(seed=0):
@@ -51,6 +53,21 @@ def test_constant_with_and_without_warm_up():
     assert {learning_rate(s, 20, 4, lr=0.3, schedule="constant") for s in range(20)} == {0.3}
     warm = [learning_rate(s, 20, 4, lr=0.3, schedule="constant", warmup_epochs=2) for s in range(20)]
     assert warm == pytest.approx([0.3 * k / 8 for k in range(1, 9)] + [0.3] * 12)
+
+
+@pytest.mark.parametrize(("epochs", "gamma"), [(6, 0.1), (1, 0.1), (50, 0.001), (4, 1.0), (3, 0.0)])
+def test_linear_is_torchs_linear_schedule_stepped_per_epoch(epochs, gamma):
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimiser, start_factor=1.0, end_factor=gamma, total_iters=epochs)
+    wanted = []
+    for _ in range(epochs):
+        wanted += 5 * [optimiser.param_groups[0]["lr"]]
+        optimiser.step()
+        scheduler.step()
+    rates = [learning_rate(s, 5 * epochs, 5, lr=0.3, schedule="linear", gamma=gamma) for s in range(5 * epochs)]
+    assert rates == pytest.approx(wanted, rel=1e-9) and rates[0] == 0.3
+    # The last epoch is still one step short of gamma * lr: the scheduler gets there after it.
+    assert rates[-1] == pytest.approx(0.3 * (gamma + (1 - gamma) / epochs), rel=1e-12)
 
 
 def test_unknown_names(one_sentence):
@@ -170,7 +187,7 @@ def test_training_is_deterministic_given_the_generator(digits):
 def test_training_learns_and_reports_every_step(digits):
     model, heard = models.build("allcnn-8", digits, 0), []
     fit(model, digits.train_images[:300], digits.train_labels[:300], generator=g(), epochs=15, lr=0.1, schedule="onecycle",
-        callback=lambda *, images, loss, step: heard.append((images, float(loss), step)))
+        callback=lambda *, images, loss, step, model: heard.append((images, float(loss), step)))
     assert [s for _, _, s in heard] == list(range(75)) and [i for i, _, _ in heard] == [64, 64, 64, 64, 44] * 15
     first, last = (sum(v for _, v, _ in part) / 5 for part in (heard[:5], heard[-5:]))
     assert last < 0.3 * first
@@ -214,6 +231,65 @@ def test_a_last_batch_of_one_image_is_left_out_and_nothing_else(n, batch_size, u
 def test_a_last_batch_of_one_image_does_not_break_batch_norm():
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))                   # refuses a batch of one in training mode
     fit(model, torch.randn(5, 2, generator=g()), torch.zeros(5).long(), generator=g(), epochs=1, lr=0.1, batch_size=4)
+
+
+# --- BatchNorm's statistics
+
+@pytest.mark.parametrize("batchnorm", ["train", "eval"])
+def test_batchnorm_decides_whether_the_statistics_move(digits, batchnorm):
+    model = small(digits)
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if "running" in name:                                               # not those of a new network, which nothing can tell apart
+                buffer.add_(0.5)
+    before = states(model)
+    result = fit(model, digits.train_images[:40], digits.train_labels[:40], generator=g(), epochs=1, lr=0.1, batchnorm=batchnorm)
+    for name, buffer in result.named_buffers():
+        assert torch.equal(buffer, before[name]) == (batchnorm == "eval" or "normalise" in name), name
+    assert not torch.equal(result.fc.bias, before["fc.bias"])
+    assert not any(m.training for m in result.modules())
+
+
+def test_batchnorm_in_evaluation_mode_is_an_affine_map():
+    """Fixed statistics: the network is a linear map of the scaled inputs, and one SGD step can be taken by hand."""
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4)).double()
+    with torch.no_grad():
+        model[0].running_mean.copy_(torch.tensor([0.5, -1.0, 2.0]))
+        model[0].running_var.copy_(torch.tensor([0.25, 4.0, 1.0]))
+    layer, x, y = linear_problem()
+    model[1].load_state_dict(layer.state_dict())
+    scaled = (x - model[0].running_mean) / (model[0].running_var + 1e-5).sqrt()
+    slope, _ = gradient(layer.weight.detach(), layer.bias.detach(), scaled, y)
+    fit(model, x, y, generator=g(), epochs=1, lr=0.1, batch_size=6, momentum=0, batchnorm="eval")
+    torch.testing.assert_close(model[1].weight.detach(), layer.weight.detach() - 0.1 * slope, rtol=1e-12, atol=1e-14)
+
+
+def test_unknown_batchnorm(digits, one_sentence):
+    with pytest.raises(ValueError, match="batchnorm is 'frozen'") as error:
+        fit(small(digits), digits.train_images[:4], digits.train_labels[:4], generator=g(), epochs=1, lr=0.1, batchnorm="frozen")
+    one_sentence(error)
+
+
+def test_fine_tuning_as_the_baseline_of_nabla_tau(digits, trained):
+    """AdamW with a linearly falling rate and fixed statistics, in a loop of torch's own parts."""
+    model = copy.deepcopy(trained).double()
+    x, y = digits.train_images[:90].double(), digits.train_labels[:90]
+    result = METHODS["finetune"].run(model, Access(retain=(x, y)), generator=g(3), epochs=4, lr=1e-3, batch_size=32, optimizer="adamw",
+                                     weight_decay=0.01, schedule="linear", gamma=0.1, batchnorm="eval")
+    net, generator = copy.deepcopy(model).eval(), g(3)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3)                    # torch's own defaults: weight decay 0.01
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimiser, start_factor=1.0, end_factor=0.1, total_iters=4)
+    for _ in range(4):
+        for batch in torch.randperm(90, generator=generator).split(32):
+            optimiser.zero_grad()
+            z = net(x[batch])
+            (torch.logsumexp(z, 1) - z[range(len(batch)), y[batch]]).mean().backward()
+            optimiser.step()
+        scheduler.step()
+    for (name, a), b in zip(net.named_parameters(), result.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-9, msg=name)
+    assert all(torch.equal(a, b) for a, b in zip(model.buffers(), result.buffers(), strict=True))
+    assert not torch.equal(result.fc.weight, model.fc.weight)
 
 
 # --- resume
@@ -327,3 +403,56 @@ def test_logits_of_half_precision_and_of_nothing(trained, digits):
     layer = nn.Linear(2, 3).to(torch.bfloat16)
     assert logits(layer, torch.zeros(4, 2, dtype=torch.bfloat16)).dtype == torch.float32
     assert len(logits(trained, digits.test_images[:0])) == 0
+
+
+# --- losses
+
+def by_hand(z, targets):
+    """Mean loss in Python sums: ids and probabilities by the softmax, several labels by one logistic function each."""
+    total = 0.0
+    for row, target in zip(z.tolist(), targets.tolist(), strict=True):
+        if targets.dtype == torch.bool:
+            total += sum(math.log1p(math.exp(-v if t else v)) for v, t in zip(row, target, strict=True)) / len(row)
+        else:
+            normaliser = math.log(sum(math.exp(v) for v in row))
+            total += normaliser - (row[target] if isinstance(target, int) else sum(v * t for v, t in zip(row, target, strict=True)))
+    return total / len(z)
+
+
+def targets_of(kind, n=9, classes=4):
+    if kind == "ids":
+        return torch.randint(classes, (n,), generator=g(5))
+    scores = torch.rand(n, classes, generator=g(6), dtype=torch.float64)
+    return scores / scores.sum(1, keepdim=True) if kind == "probabilities" else scores < 0.4
+
+
+@pytest.mark.parametrize("kind", ["ids", "probabilities", "several"])
+def test_task_loss_by_hand(kind):
+    z, targets = 2 * torch.randn(9, 4, generator=g(4), dtype=torch.float64), targets_of(kind)
+    value = task_loss(z, targets)
+    assert value.shape == () and value.item() == pytest.approx(by_hand(z, targets), rel=1e-12)
+    assert task_loss(z.float(), targets if kind != "probabilities" else targets.float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["ids", "several"])
+def test_training_minimises_the_task_loss(kind):
+    layer, x, _ = linear_problem(n=9)
+    targets, heard = targets_of(kind), []
+    before = by_hand(layer(x).detach(), targets)
+    fit(layer, x, targets, generator=g(), epochs=30, lr=0.1, batch_size=9, callback=lambda *, loss, **_: heard.append(float(loss)))
+    assert heard[0] == pytest.approx(before, rel=1e-12) and by_hand(layer(x).detach(), targets) < 0.8 * before
+
+
+@pytest.mark.parametrize("kind", ["ids", "several"])
+def test_mean_loss_is_that_of_the_whole_set_in_evaluation_mode(kind):
+    """More samples than one evaluation batch, whose mean losses must not be averaged with equal weight."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).train()
+    with torch.no_grad():
+        for i, p in enumerate(model.parameters()):
+            p.copy_(torch.randn(p.shape, generator=g(i)))
+    x = torch.randn(701, 3, generator=g(1))
+    x[500:] *= 5                                                                # the second batch is unlike the first
+    before = states(model)
+    value = mean_loss(model, x, targets_of(kind, n=701))
+    assert isinstance(value, float) and same(before, states(model)) and all(m.training for m in model.modules())
+    assert value == pytest.approx(by_hand(copy.deepcopy(model).eval()(x).detach(), targets_of(kind, n=701)), rel=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+import pandas as pd
 import yaml
 
 from . import data, papers, runs
@@ -40,13 +41,14 @@ def _plan(name: str, arguments) -> list[Spec]:
     values = papers.settings(name, arguments.preset, **_overrides(arguments))
     if arguments.scenario:
         kind = arguments.scenario.split(":")[0]
-        sets = {s.split(":")[0]: d for s, d in reversed(values["scenarios"].items())}
-        default = next(iter(values["scenarios"].values()))
-        values["scenarios"] = {arguments.scenario: sets.get(kind, default)}
-        values["focus"] = arguments.scenario
-    for scenario, dataset in values["scenarios"].items():
+        for section in [values, values["text"]] if "text" in values else [values]:
+            sets = {s.split(":")[0]: d for s, d in reversed(section["scenarios"].items())}
+            default = next(iter(section["scenarios"].values()))
+            section["scenarios"] = {arguments.scenario: sets.get(kind, default)}
+            section["focus"] = arguments.scenario
+    specs = [s for s in papers.paper(name).plan(values) if arguments.data in (None, s.data)]
+    for dataset, scenario in dict.fromkeys((s.data, s.scenario) for s in specs):
         data.split(data.load(dataset), scenario)
-    specs = papers.paper(name).plan(values)
     if arguments.method:
         from .methods import method
         if arguments.method != "original":
@@ -85,7 +87,7 @@ def status(arguments) -> None:
         for preset in papers.PRESETS:
             try:
                 keys = {s.key for s in papers.paper(name).plan(papers.settings(name, preset))}
-            except KeyError:                                                    # the preset has no section for this paper
+            except ValueError:                                                  # the preset has no section for this paper
                 continue
             for title, store in (("reference", Store.reference(preset, name)), ("this machine", Store.fresh(preset, name))):
                 have = set(store.read())
@@ -146,22 +148,22 @@ def draw(arguments) -> None:
 
 def datasets(arguments) -> None:
     if arguments.action == "fetch":
-        from torchvision.datasets import CIFAR10, CIFAR100
-        known = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+        known = {"cifar10", "cifar100", "goemotions"}
         if arguments.name not in known:
-            raise ValueError(f"data set is {arguments.name!r}; it must be one of {', '.join(known)} (cifar20 reads cifar100): correct it.")
+            raise ValueError(f"data set is {arguments.name!r}; it must be one of {', '.join(sorted(known))} (cifar20 reads cifar100): "
+                             "correct it.")
         try:
-            known[arguments.name](str(data.data_root()), download=True)
+            data.fetch(arguments.name)
         except (OSError, RuntimeError) as error:
             raise data.DataError(f"{arguments.name} could not be fetched ({error}); its server must be reachable: try again, or set "
                                  "UNLEARNLIB_DATA to a folder that holds it.") from error
     for name in data.DATASETS:
         try:
             d = data.load(name)
-            print(f"{name:>9}: {len(d.train_labels):,} training, {len(d.val_labels):,} validation, {len(d.test_labels):,} test images, "
-                  f"{len(d.class_names)} classes")
+            print(f"{name:>14}: {len(d.train_labels):,} training, {len(d.val_labels):,} validation, {len(d.test_labels):,} test "
+                  f"{'texts' if d.words else 'images'}, {len(d.class_names)} classes")
         except data.DataError as error:
-            print(f"{name:>9}: {error}")
+            print(f"{name:>14}: {error}")
 
 
 def tune(arguments) -> None:
@@ -172,10 +174,12 @@ def tune(arguments) -> None:
         folder = data.cache_root() / "tuning" / f"{name}-{arguments.preset}.jsonl"
         with runs.pool(arguments.jobs) as executor:
             done = runs.runs([t[-1] for t in trials], Store(folder), executor=executor)
-        table = with_distance(frame(done)).assign(kind=[t[1] for t in trials], tried=[str(t[2]) for t in trials])
-        table = table[table.method != "retrain"].sort_values(["kind", "method", "avg_gap"])
-        table["chosen"] = ~table.duplicated(["kind", "method"])
-        print(table[["kind", "method", "tried", "avg_gap", "tow", "acc_forget", "acc_retain", "acc_test", "mia_entropy", "chosen"]]
+        attack = getattr(papers.paper(name), "ATTACK", "mia_entropy")
+        tried = frame(done).assign(kind=[t[1] for t in trials], tried=[str(t[2]) for t in trials])
+        table = pd.concat(with_distance(part, attack) for _, part in tried.groupby("data"))
+        table = table[table.method != "retrain"].sort_values(["data", "kind", "method", "avg_gap"])
+        table["chosen"] = ~table.duplicated(["data", "kind", "method"])
+        print(table[["data", "kind", "method", "tried", "avg_gap", "tow", "acc_forget", "acc_retain", "acc_test", attack, "chosen"]]
               .to_markdown(index=False, floatfmt=".3f"))
 
 
@@ -201,6 +205,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--jobs", type=int, default=1, help="processes side by side, one thread each (default: 1)")
     sub.add_argument("--scenario", help="only this one: class:ID, subclass:ID or random:FRACTION, also one that the preset lacks")
     sub.add_argument("--method", help="only this method's runs")
+    sub.add_argument("--data", choices=data.DATASETS, metavar="NAME", help="only the runs on this data set")
     sub.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a number of the preset (repeatable)")
     sub.add_argument("--recompute", action="store_true", help="do not read the committed reference records: really run everything")
     sub.add_argument("--dry-run", action="store_true", help="say what would be computed, and stop")

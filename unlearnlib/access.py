@@ -107,4 +107,4 @@ class Access:
         labels = self._parts["forget_labels"]
         if labels is None:
             raise AccessError(f"{self._method} needs forget_classes, but none were given: pass them to Access(...).")
-        return sorted(set(labels.tolist()))
+        return (labels.any(0).nonzero().flatten() if labels.ndim == 2 else labels.unique()).tolist()

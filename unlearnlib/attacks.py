@@ -15,14 +15,13 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
 from .metrics import accuracy, cross_entropy, entropy, logit_confidence
-from .train import logits
+from .train import logits, task_loss
 
 
 def best_threshold(members, nonmembers) -> tuple[float, float]:
@@ -248,7 +247,7 @@ def relearn(model: nn.Module, images: Tensor, labels: Tensor, *, generator: torc
         if not queue:
             queue = list(torch.randperm(len(images), generator=generator).split(batch_size))
         batch = queue.pop(0).to(images.device)
-        loss = F.cross_entropy(learner(images[batch].to(device)), labels[batch].to(device))
+        loss = task_loss(learner(images[batch].to(device)), labels[batch].to(device))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -1,4 +1,4 @@
-"""Data sets as tensors in memory, their splits, and what a scenario forgets."""
+"""Data sets as tensors in memory, images or texts, their splits, and what a scenario forgets."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import text
 from .access import Access
 
 # CIFAR-20: the 20 superclasses of CIFAR-100, as the fine classes that each holds (official SSD code and data set).
@@ -26,7 +27,11 @@ CIFAR20_NAMES = ("aquatic mammals", "fish", "flowers", "food containers", "fruit
 CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)      # the official code's, for all CIFAR sets
 
 DIGITS_NOISE = 0.35       # standard deviation on the [0, 1] scale: part of the data set, like a file
-DATASETS = ("digits", "digits5", "cifar10", "cifar100", "cifar20")
+SCIPY_DOCS_ORDER = 1_200, 520    # training, validation; the rest is the test set
+GOEMOTIONS_LENGTH = 40          # tokens of a comment (official code of Nabla-tau)
+IMAGES = ("digits", "digits5", "cifar10", "cifar100", "cifar20")
+TEXTS = ("scipy_docs", "goemotions", "goemotions_bpe")
+DATASETS = IMAGES + TEXTS
 
 
 class DataError(RuntimeError):
@@ -35,7 +40,10 @@ class DataError(RuntimeError):
 
 @dataclass(frozen=True)
 class Data:
-    """One data set. Images ``(n, c, h, w)`` float32 in [0, 1] or uint8; labels ``(n,)`` int64.
+    """One data set: ``images`` are the inputs of a model, whatever they are, with one row a sample.
+
+    Images ``(n, c, h, w)`` float32 in [0, 1] or uint8. Texts: token ids ``(n, length)`` int64, with ``words`` their vocabulary.
+    Labels ``(n,)`` int64; where a sample has several labels, ``(n, classes)`` bool.
 
     ``fine`` labels are the finer classes that a sub-class scenario forgets (equal to the labels where there are none).
     Held-out data come in two disjoint halves: ``val`` for methods that may look at held-out data, ``test`` for reporting.
@@ -52,8 +60,9 @@ class Data:
     test_fine: Tensor
     class_names: tuple[str, ...]
     fine_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    words: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -62,6 +71,10 @@ class Data:
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def read(self, row: Tensor) -> str:
+        """The text of one row of token ids, as the model sees it."""
+        return " ".join(w for w in (self.words[i] for i in row.tolist()) if w not in ("<pad>", "<s>", "</s>"))
 
     def to(self, device) -> Data:
         moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
@@ -86,7 +99,9 @@ def load(name: str, *, noise: float = DIGITS_NOISE) -> Data:
     ----------
     name: ``digits`` (scikit-learn's 1,797 handwritten digits, 8x8, 10 classes, with seeded noise), ``digits5`` (the same
         images with five superclasses 0-1, 2-3, ..., 8-9), ``cifar10``, ``cifar100``, ``cifar20`` (from :func:`data_root`,
-        through torchvision's own classes and their checksums).
+        through torchvision's own classes and their checksums); texts: ``scipy_docs`` (paragraphs of SciPy's documentation, label =
+        sub-package; see :func:`unlearnlib.text.documentation`), ``goemotions`` (27 emotions and neutral, several labels a comment;
+        from :func:`data_root`), ``goemotions_bpe`` (the same with RoBERTa's tokens; needs the extra ``roberta``).
     noise: standard deviation of the Gaussian noise that is added once to the digits, on the [0, 1] scale; 0 for clean ones.
 
     Raises
@@ -95,7 +110,9 @@ def load(name: str, *, noise: float = DIGITS_NOISE) -> Data:
     """
     if name not in DATASETS:
         raise DataError(f"data set is {name!r}; it must be one of {', '.join(DATASETS)}: correct the name.")
-    return _digits(name, noise) if name.startswith("digits") else _cifar(name)
+    if name.startswith("digits"):
+        return _digits(name, noise)
+    return _cifar(name) if name in IMAGES else _scipy_docs(name) if name == "scipy_docs" else _goemotions(name)
 
 
 def _digits(name: str, noise: float) -> Data:
@@ -137,6 +154,55 @@ def _cifar(name: str) -> Data:
     val, test = order[: len(order) // 2], order[len(order) // 2:]
     return Data(name, images[0], labels[0], fine[0], images[1][val], labels[1][val], images[1][test], labels[1][test],
                 fine[1][test], names, fine_names, CIFAR_MEAN, CIFAR_STD)
+
+
+def _scipy_docs(name: str) -> Data:
+    try:
+        texts, numbers = text.documentation()
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    order = np.random.RandomState(0).permutation(len(texts))
+    texts, labels = [texts[i] for i in order], torch.tensor(numbers)[torch.from_numpy(order)]
+    train, val = SCIPY_DOCS_ORDER
+    words = text.vocabulary(texts[:train])
+    ids = text.tokens(texts, words, text.WORDS_KEPT)
+    parts = slice(0, train), slice(train, train + val), slice(train + val, None)
+    (x, y), (x_val, y_val), (x_test, y_test) = ((ids[p], labels[p]) for p in parts)
+    return Data(name, x, y, y, x_val, y_val, x_test, y_test, y_test, text.PACKAGES, text.PACKAGES, words=words)
+
+
+def _goemotions(name: str) -> Data:
+    root = data_root()
+    try:
+        parts = text.goemotions(root)
+    except (OSError, ValueError) as error:
+        raise DataError(f"goemotions was not found, or is damaged, in {root / 'goemotions'} ({error}); it must be "
+                        "the three published .tsv files: set UNLEARNLIB_DATA to the folder above, or run "
+                        "'python -m unlearnlib data fetch goemotions'.") from error
+    texts = [parts[part][0] for part in text.GOEMOTIONS]                        # in the order train, dev, test
+    if name == "goemotions_bpe":
+        try:
+            encoded, words = zip(*(text.roberta_tokens(t, GOEMOTIONS_LENGTH) for t in texts), strict=True)
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        words = words[0]
+    else:
+        words = text.vocabulary(texts[0])
+        encoded = [text.tokens(t, words, GOEMOTIONS_LENGTH) for t in texts]
+    x, x_val, x_test = encoded
+    y, y_val, y_test = (text.multi_hot(parts[part][1], len(text.EMOTIONS)) for part in text.GOEMOTIONS)
+    return Data(name, x, y, y, x_val, y_val, x_test, y_test, y_test, text.EMOTIONS, text.EMOTIONS, words=words)
+
+
+def fetch(name: str) -> None:
+    """Download ``cifar10``, ``cifar100`` or ``goemotions`` into :func:`data_root`, with a progress bar, and check it."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+    from torchvision.datasets.utils import download_url
+    if name == "goemotions":
+        for part, (checksum, _) in text.GOEMOTIONS.items():
+            download_url(f"{text.GOEMOTIONS_URL}{part}.tsv", str(data_root() / name), md5=checksum)
+    else:
+        {"cifar10": CIFAR10, "cifar100": CIFAR100}[name](str(data_root()), download=True)
 
 
 @dataclass(frozen=True)
@@ -190,6 +256,9 @@ def split(data: Data, scenario: str, seed: int = 0) -> Split:
     n = len(data.train_labels)
     if match[3]:
         return _random_split(data, scenario, match[4], n, seed)
+    if data.train_labels.dtype == torch.bool:
+        raise DataError(f"scenario is {scenario!r}, but a sample of {data.name} has several labels; it must be random:FRACTION there: "
+                        "for example random:0.1.")
     kind, wanted = match[1], sorted({int(c) for c in match[2].split("+")})
     train, test, names = ((data.train_labels, None, data.class_names) if kind == "class"
                           else (data.train_fine, data.test_fine, data.fine_names))
@@ -224,6 +293,9 @@ def _random_split(data: Data, scenario: str, text: str, n: int, seed: int) -> Sp
 
 def augment(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
     """Random crop (zero padding) and horizontal flip, for a whole batch at once: ``(n, c, h, w)`` in and out, any dtype."""
+    if images.ndim != 4:
+        raise ValueError(f"augment got inputs of shape {tuple(images.shape)}; it crops and flips images (n, c, h, w): leave augment out "
+                         "of the recipe.")
     n, _, h, w = images.shape
     padded = torch.nn.functional.pad(images, (padding,) * 4)
     dy, dx = (torch.randint(0, 2 * padding + 1, (n, 1, 1), generator=generator).to(images.device) for _ in range(2))

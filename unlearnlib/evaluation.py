@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from . import attacks, metrics, models, reference, train
+from . import attacks, data, metrics, models, reference, train
 from .methods import method
 from .records import Spec
 
 FORWARD_SHARE = 1 / 3       # a forward pass costs a third of a forward and backward pass
+Also = Callable[[Tensor, Tensor, data.Split], dict[str, float]]
 FRESH_SEED = 20_000         # the randomly initialised network of ZRF
 
 
@@ -56,24 +58,30 @@ def apply(spec: Spec, **overrides) -> tuple[nn.Module, dict]:
     return model, {"seconds": time.perf_counter() - started, "epochs": cost.epochs}
 
 
-def unlearn(spec: Spec) -> Outcome:
+def unlearn(spec: Spec, also: Also | None = None) -> Outcome:
     """Apply the spec's method and measure the result with :func:`measure`."""
     model, timing = apply(spec)
-    return Outcome(measure(model, spec), timing=timing)
+    return Outcome(measure(model, spec, also), timing=timing)
 
 
-def measure(model: nn.Module, spec: Spec) -> dict[str, float]:
+def measure(model: nn.Module, spec: Spec, also: Also | None = None) -> dict[str, float]:
     """Every metric of a model, from one forward pass over the training images and one over the test images.
+
+    ``also(training logits, test logits, split)`` adds a paper's own metrics from the same two passes.
 
     Accuracies are in [0, 1]; ``acc_test_retain`` and ``acc_test_forget`` are NaN in the random scenario. Attacks have the direction
     that :mod:`unlearnlib.attacks` states. Jensen-Shannon divergences (nats) are to the retrained model of the same seed; for the
-    retrained model itself, to the retrained model of the previous seed: how far apart two retrains are.
+    retrained model itself, to the retrained model of the previous seed: how far apart two retrains are. Every number of a model
+    that diverged is NaN.
     """
     s, d = spec.split(), spec.split().data
     z_train = train.logits(model, d.train_images).cpu()
     z_test = train.logits(model, d.test_images).cpu()
+    diverged = not (torch.isfinite(z_train).all() and torch.isfinite(z_test).all())
+    if diverged:                                                                # nothing can be measured: every number is NaN
+        z_train, z_test = torch.zeros_like(z_train), torch.zeros_like(z_test)
     forget, retain, y_train, y_test = s.forget.cpu(), s.retain.cpu(), d.train_labels.cpu(), d.test_labels.cpu()
-    held_out = s.test_forget.cpu() if s.kind != "random" else torch.ones_like(y_test, dtype=torch.bool)
+    held_out = s.test_forget.cpu() if s.kind != "random" else torch.ones(len(y_test), dtype=torch.bool)
     kept = ~s.test_forget.cpu()
     out = {
         "acc_forget": metrics.accuracy(z_train[forget], y_train[forget]),
@@ -90,7 +98,8 @@ def measure(model: nn.Module, spec: Spec) -> dict[str, float]:
     out["zrf"] = metrics.zrf(z_train[forget], train.logits(fresh, d.train_images[s.forget]).cpu())
     out |= _divergences(z_train, z_test, spec, forget, retain)
     out["changed"] = changed_share(reference.trained(spec.original)[0], model)
-    return out
+    out |= also(z_train, z_test, s) if also else {}
+    return dict.fromkeys(out, float("nan")) if diverged else out
 
 
 def _divergences(z_train: Tensor, z_test: Tensor, spec: Spec, forget: Tensor, retain: Tensor) -> dict[str, float]:

@@ -1,9 +1,10 @@
 """Metrics: pure functions of logits and labels.
 
 ``logits`` have the shape ``(n, classes)``: a tensor of any float type on any device, or an array; -inf is
-allowed and means probability 0. ``labels`` are integers ``(n,)`` from 0 to classes - 1. Anything else raises
-ValueError. All functions compute in float64 on the CPU and leave their arguments as they are. What is per
-sample comes back as a float64 CPU tensor ``(n,)``, all else as a Python float.
+allowed and means probability 0. ``labels`` are integers ``(n,)`` from 0 to classes - 1; where a sample has
+several labels, ``(n, classes)`` bool (see :func:`cross_entropy`). Anything else raises ValueError. All
+functions compute in float64 on the CPU and leave their arguments as they are. What is per sample comes back
+as a float64 CPU tensor ``(n,)``, all else as a Python float.
 Symbols: z logits, p = softmax(z), y label.
 """
 
@@ -24,6 +25,8 @@ def accuracy(logits, labels) -> float:
     """Share of samples whose largest logit is the label's, in [0, 1]; NaN for an empty set.
 
         acc = 1/n Σ_i 1[argmax_c z_ic = y_i]        (of equal largest logits, the first counts)
+
+    Of several labels, the first alone counts as y, as in the official code of ∇τ.
 
     *Differences from the paper*: the SSD and LFSSD code averages over batches: :func:`batch_mean_accuracy`.
     """
@@ -54,7 +57,11 @@ def cross_entropy(logits, labels) -> Tensor:
 
         ℓ = −log p_y = log(1 + exp(−φ))        φ = z_y − logsumexp_{c≠y} z_c
 
-    The second form keeps the digits that log-softmax loses where p_y is close to 1.
+    The second form keeps the digits that log-softmax loses where p_y is close to 1. Of several labels:
+
+        ℓ = −Σ_c log p(c is as labelled)        p(c) = sigmoid(z_c): binary cross-entropy, summed over c
+
+    so that exp(−ℓ) is the probability of the labels in either case, and p_y and φ below follow from it.
     """
     return -F.logsigmoid(_margin(*_logits_and_labels(logits, labels)))
 
@@ -105,6 +112,8 @@ def modified_entropy(logits, labels) -> Tensor:
     ``probs[:, labels]``, which overwrites these columns in every row, and takes log p for log(1 − p).
     """
     z, y = _logits_and_labels(logits, labels)
+    if y.ndim == 2:
+        raise ValueError("labels are bool, several a sample; modified entropy needs one: pass class ids.")
     probability = F.softmax(z, dim=1)                       # (n, classes)
     log_rest = torch.log1p(-probability)                    # log(1 − p_c), exact where p_c <= 1/2:
     largest = z.argmax(dim=1)                               # all classes but perhaps the largest
@@ -195,9 +204,11 @@ def _logits(logits) -> Tensor:
 def _logits_and_labels(logits, labels) -> tuple[Tensor, Tensor]:
     z = _logits(logits)
     y = labels.detach().cpu() if isinstance(labels, Tensor) else torch.tensor(np.asarray(labels))
+    if y.dtype == torch.bool and y.shape == z.shape:
+        return z, y
     if y.shape != z.shape[:1]:
         raise ValueError(f"labels have the shape {tuple(y.shape)}; it must be ({len(z)},) for {len(z)} rows "
-                         "of logits: pass one class id per sample.")
+                         f"of logits, or {tuple(z.shape)} bool: pass one class id per sample.")
     if len(y) and (y.is_floating_point() or y.min() < 0 or y.max() >= z.shape[1]):
         raise ValueError(f"labels are {y.dtype} from {y.min().item()} to {y.max().item()}; they must be "
                          f"integers from 0 to {z.shape[1] - 1}: pass ids of the columns of the logits.")
@@ -205,11 +216,14 @@ def _logits_and_labels(logits, labels) -> tuple[Tensor, Tensor]:
 
 
 def _correct(z: Tensor, y: Tensor) -> Tensor:
-    return (z.argmax(dim=1) == y).double()
+    return (z.argmax(dim=1) == (y.to(torch.uint8).argmax(dim=1) if y.ndim == 2 else y)).double()
 
 
 def _margin(z: Tensor, y: Tensor) -> Tensor:
     """z_y − logsumexp_{c≠y} z_c = log p_y − log(1 − p_y) of each row, unclipped."""
+    if y.ndim == 2:                                         # p_y = Π_c p(c is as labelled) = exp(−ℓ)
+        log_p = F.logsigmoid(torch.where(y, z, -z)).sum(dim=1)
+        return log_p - torch.log(-torch.expm1(log_p))
     others = z.scatter(1, y[:, None], -math.inf)
     return z.gather(1, y[:, None])[:, 0] - torch.logsumexp(others, dim=1)
 

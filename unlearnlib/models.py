@@ -1,4 +1,4 @@
-"""The papers' architectures, scalable in width. Every model takes images in [0, 1] (or uint8) and normalises them itself."""
+"""The papers' architectures, scalable in width: image models take [0, 1] (or uint8) and normalise it themselves, text models token ids."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .text import PAD, pretrained
 
 
 class Normalise(nn.Module):
@@ -106,6 +109,95 @@ class ResNet(nn.Module):
         return self.fc(self.features(x))
 
 
+class BagOfEmbeddings(nn.Module):
+    """Mean of the word embeddings, one hidden layer: word order is lost. Takes token ids ``(n, length)``."""
+
+    def __init__(self, width: int, classes: int, words: int, length: int):
+        super().__init__()
+        self.embedding = nn.Embedding(words, width)
+        self.hidden = nn.Linear(width, width)
+        self.fc = nn.Linear(width, classes)
+
+    def features(self, x: Tensor) -> Tensor:                                    # (n, length) -> (n, width)
+        return F.relu(self.hidden(_mean(self.embedding(x), x != PAD)))
+
+    def forward(self, x: Tensor) -> Tensor:                                     # (n, length) -> (n, classes)
+        return self.fc(self.features(x))
+
+
+def _mean(values: Tensor, seen: Tensor) -> Tensor:
+    """Mean over the tokens that are no padding: (n, length, width), (n, length) -> (n, width)."""
+    weight = seen.unsqueeze(2).to(values.dtype)
+    return (values * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention that skips padding; the heads are 16 wide (one head where the width is less)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        if width > 16 and width % 16:
+            raise ValueError(f"encoder has the width {width}; it must be a multiple of 16, or less: write encoder-32.")
+        self.heads = max(1, width // 16)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor, seen: Tensor) -> Tensor:                       # (n, length, width), (n, length) -> (n, length, width)
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)      # each (n, heads, length, 16)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None, :])
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Encoder(nn.Module):
+    """A small transformer encoder (two pre-norm layers, learned positions, mean pooling, no dropout). Takes token ids ``(n, length)``."""
+
+    def __init__(self, width: int, classes: int, words: int, length: int, layers: int = 2):
+        super().__init__()
+        self.embedding, self.position = nn.Embedding(words, width), nn.Embedding(length, width)
+        self.layers = nn.ModuleList(nn.ModuleDict({
+            "norm1": nn.LayerNorm(width), "attention": Attention(width), "norm2": nn.LayerNorm(width),
+            "up": nn.Linear(width, 4 * width), "down": nn.Linear(4 * width, width)}) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.fc = nn.Linear(width, classes)
+
+    def features(self, x: Tensor) -> Tensor:                                    # (n, length) -> (n, width)
+        x = x[:, : int((x != PAD).sum(1).max().clamp(min=1))]                   # columns of padding alone change nothing
+        seen = x != PAD
+        h = self.embedding(x) + self.position.weight[: x.shape[1]]
+        for layer in self.layers:
+            h = h + layer["attention"](layer["norm1"](h), seen)
+            h = h + layer["down"](F.gelu(layer["up"](layer["norm2"](h))))
+        return self.norm(_mean(h, seen))
+
+    def forward(self, x: Tensor) -> Tensor:                                     # (n, length) -> (n, classes)
+        return self.fc(self.features(x))
+
+
+class Roberta(nn.Module):
+    """Pretrained RoBERTa-base with a linear layer on its pooled output, without dropout (official code of Nabla-tau, when it unlearns).
+
+    ``width`` must be 768. Needs the extra ``roberta`` and its weights; ValueError, in one sentence, where they are not there.
+    """
+
+    PADDING = 1                                                                 # RoBERTa's own id
+
+    def __init__(self, width: int, classes: int, words: int, length: int):
+        super().__init__()
+        if width != 768:
+            raise ValueError(f"roberta has the width {width}; it must be 768: write roberta-768.")
+        self.body = pretrained("RobertaModel")
+        for module in self.body.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        self.fc = nn.Linear(width, classes)
+
+    def features(self, x: Tensor) -> Tensor:                                    # (n, length) -> (n, 768)
+        return self.body(input_ids=x, attention_mask=(x != self.PADDING).long()).pooler_output
+
+    def forward(self, x: Tensor) -> Tensor:                                     # (n, length) -> (n, classes)
+        return self.fc(self.features(x))
+
+
+TEXT_ARCHITECTURES = {"bag": BagOfEmbeddings, "encoder": Encoder, "roberta": Roberta}
 ARCHITECTURES = {
     "allcnn": AllCNN,
     "resnet8": lambda **k: ResNet(blocks=(1, 1, 1), **k),
@@ -131,18 +223,23 @@ def build(architecture: str, data, seed: int) -> nn.Module:
 
     Parameters
     ----------
-    architecture: ``NAME-WIDTH`` with NAME in ``ARCHITECTURES`` (``resnet18`` has the CIFAR stem, ``resnet18im`` the ImageNet
-        stem) and WIDTH the channels of the first stage.
-    data: gives the channels, the number of classes and the normalisation (see :class:`unlearnlib.data.Data`).
+    architecture: ``NAME-WIDTH``; for images NAME is in ``ARCHITECTURES`` (``resnet18`` has the CIFAR stem, ``resnet18im`` the
+        ImageNet stem) and WIDTH the channels of the first stage, for texts in ``TEXT_ARCHITECTURES`` and WIDTH that of the embeddings.
+    data: gives the shape of the inputs and the number of classes (see :class:`unlearnlib.data.Data`).
     seed: of the initialisation. The global random state is left as it was.
     """
+    known = ARCHITECTURES
+    if data.words:                                                              # RoBERTa alone takes its own tokens
+        bpe = data.words[0] == "<s>"
+        known = {name: kind for name, kind in TEXT_ARCHITECTURES.items() if (kind is Roberta) == bpe}
     match = re.fullmatch(r"([a-z0-9]+)-(\d+)", architecture)
-    if not match or match[1] not in ARCHITECTURES or int(match[2]) < 1:
-        raise ValueError(f"model is {architecture!r}; it must be NAME-WIDTH with NAME one of {', '.join(ARCHITECTURES)}: "
-                         "for example allcnn-24.")
+    if not match or match[1] not in known or int(match[2]) < 1:
+        raise ValueError(f"model is {architecture!r}; for {data.name} it must be NAME-WIDTH with NAME one of {', '.join(known)}: "
+                         f"for example {next(iter(known))}-{768 if 'roberta' in known else 32 if data.words else 24}.")
+    shape = {"words": len(data.words), "length": data.train_images.shape[1]} if data.words else \
+        {"channels": data.train_images.shape[1], "mean": data.mean, "std": data.std}
     with seeded(seed):
-        return ARCHITECTURES[match[1]](width=int(match[2]), classes=len(data.class_names),
-                                       channels=data.train_images.shape[1], mean=data.mean, std=data.std)
+        return known[match[1]](width=int(match[2]), classes=len(data.class_names), **shape)
 
 
 def reinitialise(model: nn.Module, seed: int) -> nn.Module:

@@ -112,6 +112,7 @@ def with_distance(frame: pd.DataFrame, attack: str = "mia_entropy") -> pd.DataFr
     for row in frame.itertuples():
         base = retrained.loc[(row.scenario, row.seed)] if (row.scenario, row.seed) in retrained.index else None
         mine = [getattr(row, m) for m in parts]
+        base = None if any(pd.isna(mine)) else base                             # a model that diverged
         gaps.append(float("nan") if base is None else avg_gap([*mine, getattr(row, attack)], [*base[parts], base[attack]]))
         tows.append(float("nan") if base is None else tow(mine, list(base[parts])))
     return frame.assign(avg_gap=gaps, tow=tows)

@@ -25,23 +25,34 @@ def learning_rate(step: int, steps: int, epoch_steps: int, *, lr: float, schedul
     """Learning rate of optimiser step ``step`` (0-based).
 
     ``constant``; ``onecycle``: linear up over the first 30 % of the steps, then cosine to 0; ``multistep``: times ``gamma``
-    at each epoch (1-based) of ``milestones``. Linear warm-up from 0 over ``warmup_epochs`` precedes constant and multistep.
+    at each epoch (1-based) of ``milestones``; ``linear``: epoch by epoch towards ``gamma`` times ``lr``, which the epoch after the
+    last would have. Linear warm-up from 0 over ``warmup_epochs`` precedes all but onecycle.
     """
     if schedule == "onecycle":
         rise = 0.3 * steps
         if step < rise:
             return lr * (step + 1) / math.ceil(rise)
         return lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
-    if schedule not in ("constant", "multistep"):
-        raise ValueError(f"schedule is {schedule!r}; it must be constant, onecycle or multistep: correct the recipe.")
+    if schedule not in ("constant", "linear", "multistep"):
+        raise ValueError(f"schedule is {schedule!r}; it must be constant, linear, onecycle or multistep: correct the recipe.")
     warm = warmup_epochs * epoch_steps
     if step < warm:
         return lr * (step + 1) / warm
     epoch = step // epoch_steps + 1
+    if schedule == "linear":
+        return lr * (1 + (gamma - 1) * (epoch - 1) * epoch_steps / steps)
     return lr * gamma ** sum(epoch >= m for m in milestones) if schedule == "multistep" else lr
 
 
-def _optimizer(name: str, parameters, lr: float, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
+def task_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss of logits ``(n, classes)``: cross-entropy for class ids or probabilities; for several labels a sample
+    (``(n, classes)`` bool) binary cross-entropy, averaged over the labels too."""
+    if targets.dtype == torch.bool:
+        return F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype))
+    return F.cross_entropy(outputs, targets)
+
+
+def optimizer_of(name: str, parameters, lr: float, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
     if name == "adam":
@@ -51,10 +62,22 @@ def _optimizer(name: str, parameters, lr: float, momentum: float, weight_decay: 
     raise ValueError(f"optimizer is {name!r}; it must be sgd, adam or adamw: correct the recipe.")
 
 
+def check_mode(name: str, mode: str) -> None:
+    """Raise ValueError, in one sentence, for a mode of BatchNorm that is neither train nor eval."""
+    if mode not in ("train", "eval"):
+        raise ValueError(f"{name} is {mode!r}; it must be train or eval: eval keeps the running statistics as they are.")
+
+
+def check_sets(n_forget: int, n_retain: int) -> None:
+    """Raise ValueError, in one sentence, for an empty forget or retain set."""
+    if min(n_forget, n_retain) < 1:
+        raise ValueError(f"there are {n_forget} forget and {n_retain} retain samples; both must be at least 1: pass non-empty sets.")
+
+
 def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.Generator, epochs: int, lr: float,
         batch_size: int = 64, optimizer: str = "sgd", momentum: float = 0.9, weight_decay: float = 0.0,
         schedule: str = "constant", milestones=(), gamma: float = 0.2, warmup_epochs: int = 0, augment: bool = False,
-        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy, callback: Callback | None = None,
+        batchnorm: str = "train", loss: Callable[[Tensor, Tensor], Tensor] = task_loss, callback: Callback | None = None,
         resume: Path | None = None) -> nn.Module:
     """Train ``model`` in place by mini-batch descent on ``loss(model(images), targets)`` and return it in evaluation mode.
 
@@ -63,17 +86,19 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
     images, targets: ``(n, ...)`` tensors; a batch of targets is handed to ``loss`` as it is (class ids, probabilities, ...).
     generator: a CPU generator; it alone decides the order of the samples and the augmentation.
     schedule, milestones, gamma, warmup_epochs: see :func:`learning_rate`.
-    callback: called after each step as ``callback(images=batch size, loss=tensor, step=int)``.
+    batchnorm: "train", or "eval": the running statistics stay as they are (fine-tuning), and dropout is off.
+    callback: called after each step as ``callback(images=batch size, loss=tensor, step=int, model=model)``.
     resume: a file in which a long training keeps its state, so that it goes on there after an interruption, bit-identically.
 
     A last batch of one image is left out (BatchNorm has no variance there). Only parameters that require gradients change.
     """
+    check_mode("batchnorm", batchnorm)
     device = next(model.parameters()).device
     n, epoch_steps = len(images), math.ceil(len(images) / batch_size)
-    optimiser = _optimizer(optimizer, [p for p in model.parameters() if p.requires_grad], lr, momentum, weight_decay)
+    optimiser = optimizer_of(optimizer, [p for p in model.parameters() if p.requires_grad], lr, momentum, weight_decay)
     start = _resume(resume, model, optimiser, generator)
     saved = time.monotonic()
-    model.train()
+    model.train(batchnorm == "train")
     for epoch in range(start, epochs):
         order = torch.randperm(n, generator=generator).to(images.device)
         for i in range(epoch_steps):
@@ -90,7 +115,7 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
             value.backward()
             optimiser.step()
             if callback:
-                callback(images=len(batch), loss=value.detach(), step=step)
+                callback(images=len(batch), loss=value.detach(), step=step, model=model)
         if resume and epoch + 1 < epochs and time.monotonic() - saved > SAVE_EVERY:
             _save(resume, model, optimiser, generator, epoch + 1)
             saved = time.monotonic()
@@ -139,3 +164,31 @@ def logits(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
     with evaluating(model):
         out = [model(images[i:i + batch_size].to(device)).float().to(images.device) for i in range(0, len(images), batch_size)]
     return torch.cat(out) if out else torch.empty(0, 0)
+
+
+def mean_loss(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """:func:`task_loss` over a whole set, in evaluation mode."""
+    return float(task_loss(logits(model, images), labels))
+
+
+def batch_pairs(n_forget: int, n_retain: int, batch_size: int, epochs: int,
+                generator: torch.Generator) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """``(forget epoch, forget indices, retain indices)`` of every step of an unlearning that interleaves the two sets.
+
+    Each forget epoch takes every forget batch once, in a new order, each beside the next batch of a running pass over the retain set.
+    That pass starts again, in a new order, every ``max(1, retain batches // forget batches)`` forget epochs, so it never runs dry
+    (where there are fewer retain than forget batches it starts again whenever it ends).
+
+    Source: ∇τ (arXiv 2403.14339), official code.
+    """
+    check_sets(n_forget, n_retain)
+    forget_batches, retain_batches = math.ceil(n_forget / batch_size), math.ceil(n_retain / batch_size)
+    restart = max(1, retain_batches // forget_batches)
+    retain: list[Tensor] = []
+    for epoch in range(epochs):
+        if epoch % restart == 0:
+            retain = []
+        for forget in torch.randperm(n_forget, generator=generator).split(batch_size):
+            if not retain:
+                retain = list(torch.randperm(n_retain, generator=generator).split(batch_size))
+            yield epoch, forget, retain.pop(0)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..access import Access, Row
-from . import controls, distillation, finetuning, lfssd, noise, retraining
+from . import controls, distillation, finetuning, lfssd, nabla_tau, noise, retraining, scrub
 
 DEFAULT_SEED = 1_000_003     # where no generator is given: not one that a model was likely built with
 
@@ -47,6 +47,12 @@ METHODS = {
     "ssd": Method(lfssd.ssd, Row(True, True, False, True, True, False, "dampens weights"), "arXiv 2308.07707", lfssd.VERSION),
     "lfssd": Method(lfssd.lfssd, Row(forget_images=True, retain_images=True, changes="dampens weights"),
                     "arXiv 2402.19308", lfssd.VERSION),
+    "scrub": Method(scrub.scrub, Row(True, False, False, True, True, False, "trains the weights"), "arXiv 2302.09880", scrub.VERSION),
+    "scrub_r": Method(scrub.scrub_r, Row(True, True, False, True, True, True, "trains the weights"), "arXiv 2302.09880", scrub.VERSION),
+    "neggrad_plus": Method(scrub.neggrad_plus, Row(True, True, False, True, True, False, "trains the weights"), "arXiv 2302.09880",
+                           scrub.VERSION),
+    "nabla_tau": Method(nabla_tau.nabla_tau, Row(True, True, False, True, True, True, "trains the weights"), "arXiv 2403.14339",
+                        nabla_tau.VERSION),
     "random_dampening": Method(lfssd.random_dampening, Row(forget_images=True, retain_images=True, changes="dampens random weights"),
                                "control", lfssd.VERSION, control=True),
     "mask_logit": Method(controls.mask_logit, Row(forget_classes=True, changes="no weight"), "control", controls.VERSION, ("class",), True),

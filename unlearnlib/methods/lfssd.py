@@ -12,11 +12,10 @@ from __future__ import annotations
 import copy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..access import Access
-from ..train import Callback, evaluating
+from ..train import Callback, evaluating, task_loss
 
 VERSION = 1
 KINDS, REDUCTIONS, ORDERS = ("l2", "fisher"), ("batch", "sample"), ("given", "shuffled")
@@ -30,7 +29,7 @@ def _one_of(name: str, value, allowed: tuple[str, ...]) -> None:
 
 def _objective(outputs: Tensor, labels: Tensor | None) -> Tensor:
     """Batch mean of the squared output norm (no labels) or of the cross-entropy (labels): a scalar."""
-    return outputs.square().sum(dim=1).mean() if labels is None else F.cross_entropy(outputs, labels)   # step 1: importance
+    return outputs.square().sum(dim=1).mean() if labels is None else task_loss(outputs, labels)   # step 1: importance
 
 
 def importance(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, kind: str = "l2", reduction: str = "batch",

@@ -30,6 +30,8 @@ def unsir(model: nn.Module, access: Access, *, generator: torch.Generator, noise
     """
     device = next(model.parameters()).device
     labels = access.retain_labels
+    if access.retain_images.dtype == torch.int64:
+        raise ValueError("inputs are token ids (int64), but UNSIR synthesises noise; they must be floats or uint8: use another method.")
     kept = torch.cat([(labels == c).nonzero().flatten()[:per_class] for c in labels.unique()])
     real = access.retain_images[kept].float() / (255 if access.retain_images.dtype == torch.uint8 else 1)
     real_labels = labels[kept]

@@ -21,7 +21,7 @@ class NotAvailable(RuntimeError):
     """A figure or sentence needs a study that the preset lacks, or images that are not on this machine."""
 
 
-PAPERS = ("lfssd",)
+PAPERS = ("lfssd", "nabla_tau")
 PRESETS = ("digits", "cifar10")
 FOLDER = ROOT / "notebooks" / "presets"
 
@@ -41,7 +41,9 @@ def settings(name: str, preset: str, **overrides) -> dict:
     paper(name)
     if preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}: correct the name.")
-    values = yaml.safe_load((FOLDER / f"{preset}.yaml").read_text())[name]
+    values = yaml.safe_load((FOLDER / f"{preset}.yaml").read_text()).get(name)
+    if values is None:
+        raise ValueError(f"preset {preset} has no settings for {name}; it must have a section of that name: choose another preset.")
     for key, value in overrides.items():
         if key not in values:
             raise ValueError(f"parameter is {key!r}; it must be one of {', '.join(values)}: see notebooks/presets/{preset}.yaml.")
@@ -54,10 +56,16 @@ def settings(name: str, preset: str, **overrides) -> dict:
         values[key] = value
     if not isinstance(values["seeds"], int) or values["seeds"] < 1:
         raise ValueError(f"seeds is {values['seeds']!r}; it must be a whole number of at least 1: 3 or more give intervals.")
-    check_recipe(values["recipe"])
-    if values["focus"] not in values["scenarios"]:
-        raise ValueError(f"focus is {values['focus']!r}; it must be one of {', '.join(values['scenarios'])}: choose one of them.")
+    for domain in domains(values):
+        check_recipe(domain["recipe"])
+        if domain["focus"] not in domain["scenarios"]:
+            raise ValueError(f"focus is {domain['focus']!r}; it must be one of {', '.join(domain['scenarios'])}: choose one of them.")
     return values
+
+
+def domains(values: dict) -> list[dict]:
+    """The settings of each domain that a paper is tested on: its own, and with the values of its section ``text``, if it has one."""
+    return [values, values | values["text"]] if "text" in values else [values]
 
 
 def check_recipe(recipe: dict) -> None:
@@ -126,7 +134,8 @@ class Session:
     def provenance(self) -> str:
         commits = sorted({r.environment["commit"] for r in self.records})
         sets = ", ".join(sorted({s.data for s in self.specs}))
-        return f"preset {self.preset} | {sets} | {self.specs[0].model} | n = {self.settings['seeds']} | commit {', '.join(commits)}"
+        models = ", ".join(dict.fromkeys(s.model for s in self.specs))
+        return f"preset {self.preset} | {sets} | {models} | n = {self.settings['seeds']} | commit {', '.join(commits)}"
 
     def figure(self, name: str) -> plots.Drawn | tables.Markdown:
         """Draw a figure of the paper; saves it, and exactly what was drawn, where the session writes.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ... import attacks, evaluation, metrics, models, reference, train
+from ... import evaluation, metrics, models, reference, train
 from ...access import Access
 from ...evaluation import Outcome
 from ...methods import METHODS
 from ...methods.lfssd import dampen, importance, importances, selected
 from ...models import head
 from ...records import Spec
+from ..studies import Study, images, method_epochs, relearn
 
 KIND = {"lfssd": "l2", "ssd": "fisher"}
 BINS = 36                       # of the importance density, per axis
@@ -96,62 +96,6 @@ def anatomy(spec: Spec) -> Outcome:
     return Outcome({"selected": _share(mask), "never_used": float(1 - seen.mean()), "weights": len(f)}, rows)
 
 
-def images(spec: Spec) -> Outcome:
-    """Single images under original, unlearned and retrained: all forgotten ones (``forgotten``), and five by rule (``strip``)."""
-    s, d = spec.split(), spec.split().data
-    unlearned, _ = evaluation.apply(spec)
-    named = {"original": reference.trained(spec.original)[0], spec.method: unlearned,
-             "retrain": reference.trained(spec.retrained)[0]}
-    chosen = five(spec)
-    rows = []
-    for name, model in named.items():
-        z_train, z_test = train.logits(model, d.train_images), train.logits(model, d.test_images)
-        z, y = z_train[s.forget], d.train_labels[s.forget]
-        for i, p, phi, guess in zip(s.forget.tolist(), metrics.label_probability(z, y).tolist(), metrics.logit_confidence(z, y).tolist(),
-                                    z.argmax(1).tolist(), strict=True):
-            rows.append({"row": "forgotten", "model": name, "image": i, "p_label": p, "confidence": phi, "predicted": guess})
-        for role, part, index in chosen:
-            z, y = (z_train, d.train_labels) if part == "train" else (z_test, d.test_labels)
-            q = z[index].softmax(0)
-            rows.append({"row": "strip", "model": name, "role": role, "part": part, "image": index, "label": int(y[index]),
-                         "p_label": float(q[y[index]]), "predicted": int(q.argmax()), "p_predicted": float(q.max())})
-    return Outcome({}, rows)
-
-
-def five(spec: Spec) -> list[tuple[str, str, int]]:
-    """Five images, chosen by rule on the original model alone: (role, "train" or "test", index)."""
-    s, d, job = spec.split(), spec.split().data, spec.original
-    z_train, z_test = reference.outputs(job, "train"), reference.outputs(job, "test")
-    p = metrics.label_probability(z_train, d.train_labels)
-    forget = p[s.forget]
-    out = [("forget, surest", "train", int(s.forget[forget.argmax()])), ("forget, least sure", "train", int(s.forget[forget.argmin()]))]
-    if s.kind == "random":
-        unseen = metrics.label_probability(z_test, d.test_labels)
-        out.append(("held out, surest", "test", int(unseen.argmax())))
-        kept = p[s.retain]
-        return out + [("kept, surest", "train", int(s.retain[kept.argmax()])), ("kept, least sure", "train", int(s.retain[kept.argmin()]))]
-    held_out = s.test_forget.nonzero().flatten()
-    out.append(("held out, same class", "test", int(held_out[metrics.label_probability(z_test, d.test_labels)[held_out].argmax()])))
-    mass = z_train[s.forget].softmax(1).mean(0)                                 # where the forget class's probability leaks to
-    others = [c for c in range(len(mass)) if c not in s.forget_classes]
-    for role, c in (("kept, most confused class", max(others, key=lambda c: mass[c])),
-                    ("kept, least confused class", min(others, key=lambda c: mass[c]))):
-        members = s.retain[d.train_labels[s.retain] == c]
-        out.append((role, "train", int(members[p[members].argmax()])))
-    return out
-
-
-def relearn(spec: Spec) -> Outcome:
-    """Try to undo it: forget accuracy after each mini-batch of relearning D_f; ``batches`` until 95 % of the original's."""
-    s, d = spec.split(), spec.split().data
-    model, _ = evaluation.apply(spec)
-    x, y = d.train_images[s.forget], d.train_labels[s.forget]
-    target = 0.95 * metrics.accuracy(reference.outputs(spec.original, "train")[s.forget], y)
-    curve = attacks.relearn(model, x, y, generator=torch.Generator().manual_seed(spec.seed), **spec.settings)
-    rows = [{"batch": i, "acc_forget": a} for i, a in enumerate(curve)]
-    return Outcome({"batches": attacks.batches_until(curve, target), "target": target}, rows)
-
-
 def exact(spec: Spec) -> Outcome:
     """The claims that hold exactly or not at all, each tested on this seed's trained model. 1.0 = holds; differences as they are."""
     model, _ = reference.trained(spec.original)
@@ -208,24 +152,8 @@ def _relative(a: dict, b: dict) -> float:
     return max(float((a[n] - b[n]).abs().max() / b[n].abs().max().clamp(min=1e-30)) for n in a)
 
 
-@dataclass(frozen=True)
-class Study:
-    """One kind of measurement: its function, what it is likely to cost in training epochs, and the version of its results."""
-
-    function: object
-    epochs: object
-    version: int = 1
-
-
-def _method_epochs(spec: Spec) -> float:
-    if spec.method in ("original", "retrain", "mask_logit", "random_output"):
-        return 0.0
-    hp = spec.hyper_parameters
-    return float(hp.get("epochs", 1)) if "alpha" not in hp else 1.1
-
-
 STUDIES = {
-    "unlearn": Study(evaluation.unlearn, _method_epochs),
+    "unlearn": Study(evaluation.unlearn, method_epochs),
     "alpha": Study(alpha_curve, lambda s: 1.1 + 0.1 * len(s.settings["alphas"]) * len(s.settings["lams"])),
     "sensitivity": Study(sensitivity, lambda s: 2.2 * len(s.settings["batch_sizes"])),
     "anatomy": Study(anatomy, lambda s: 1.1),

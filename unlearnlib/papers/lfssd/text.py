@@ -6,12 +6,11 @@ import math
 
 import pandas as pd
 
-from ...attacks import anamnesis_index
 from ...claims import Interval, comparison, interval, paired
 from ...plots import label
 from ...tables import Markdown, Table, by_method, published, with_distance
-from ...tables import predictions as scored
-from .. import NotAvailable
+from .. import NotAvailable, prose
+from ..prose import scaled
 from .claims import FORGOTTEN, paired_ratio, with_paper_metrics
 from .figures import layer_of
 
@@ -85,17 +84,12 @@ def measured(session) -> dict[str, Interval]:
     }
 
 
-def scaled(value: Interval, factor: float) -> Interval:
-    return Interval(value.mean * factor, value.half * factor, value.n)
-
-
 def relearning(session) -> list[float]:
-    """LFSSD's anamnesis index, seed by seed: a retrained model that never relearned the class counts as infinite, so the index is 0."""
+    """LFSSD's anamnesis index, seed by seed."""
     try:
-        batches = focus(session, "relearn").fillna({"batches": math.inf}).pivot(index="seed", columns="method", values="batches")
+        return prose.relearning(focus(session, "relearn"), "lfssd")
     except NotAvailable:
         return []
-    return [anamnesis_index(u, r) for u, r in zip(batches.lfssd, batches.retrain, strict=True)]
 
 
 QUANTITIES = {
@@ -111,21 +105,12 @@ QUANTITIES = {
 
 def predictions(session, bands: dict) -> Table:
     """Score the prediction box: for each quantity inside or outside its band, and by how much."""
-    values = measured(session)
-    known = {k: band for k, band in bands.items() if values[k].n}
-    return scored([(QUANTITIES[k][0], values[k], tuple(band)) for k, band in known.items()], digits=2)
+    return prose.predictions(measured(session), QUANTITIES, bands)
 
 
 def misses(session, bands: dict) -> Markdown:
     """What we think about each band that was missed; says so where none was."""
-    values, out = measured(session), []
-    for k, (low, high) in bands.items():
-        if values[k].n and not low <= values[k].mean <= high:
-            side = "below" if values[k].mean < low else "above"
-            out.append(f"*{QUANTITIES[k][0]}* came out {side} the band: {MISSED[k, side]}.")
-            if k == "relearning":
-                out.append(never(session))
-    return Markdown(" ".join(out) or "No mean missed its band this time.")
+    return prose.misses(measured(session), QUANTITIES, MISSED, bands, {"relearning": never(session)})
 
 
 def never(session) -> str:
@@ -156,16 +141,12 @@ MISSED = {
 
 def box(bands: dict) -> Table:
     """The prediction box before the run."""
-    return Table(pd.DataFrame([{"quantity": QUANTITIES[k][0], "our band": f"{low:g} to {high:g}", "reason": QUANTITIES[k][1]}
-                               for k, (low, high) in bands.items()]))
+    return prose.box(QUANTITIES, bands)
 
 
 def reading(session, figure: str) -> Markdown:
     """One sentence under a figure: its main numbers, each "we measured"."""
-    try:
-        return Markdown("*We measured:* " + READINGS[figure](session))
-    except NotAvailable as error:
-        return Markdown(f"*Not available:* {error}")
+    return prose.reading(session, READINGS[figure])
 
 
 def _of(frame: pd.DataFrame, name: str, metric: str, digits: int = 1, scale: float = 100) -> str:

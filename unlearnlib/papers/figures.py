@@ -1,0 +1,122 @@
+"""Figures that more than one paper has. Each takes the session and returns (figure, exactly what was drawn)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .. import data
+from ..plots import STYLE, label, legend_above, panels, picture, summarise
+
+
+def focus(session, frame: pd.DataFrame) -> pd.DataFrame:
+    """The part of a frame that belongs to the scenario of the detailed figures, on its own data set."""
+    scenario = session.settings["focus"]
+    return frame[(frame.scenario == scenario) & (frame.data == session.settings["scenarios"][scenario])]
+
+
+def the_data(session, method: str):
+    """Eight training images of the focus scenario, clean and as the model sees them; forgotten ones framed."""
+    focus, clean = session.settings["focus"], None
+    name = session.settings["scenarios"][focus]
+    d = data.load(name)
+    s = data.split(d, focus, 0)
+    if name.startswith("digits"):
+        clean = data.load(name, noise=0.0)
+    chosen = [*s.forget[:3].tolist(), *s.retain[:: max(1, len(s.retain) // 5)][:5].tolist()]
+    figure, axes = panels(8, 2 if clean else 1, height=3.4 if clean else 2.2)
+    for column, index in enumerate(chosen):
+        forgotten = column < 3
+        between = ": " if max(map(len, d.class_names)) < 6 else ":\n"
+        title = f"{d.class_names[d.train_labels[index]]}{between}{'forget' if forgotten else 'retain'}"
+        for row, source in enumerate([clean, d] if clean else [d]):
+            picture(axes[row, column], source.train_images[index], title if row == 0 else "")
+            axes[row, column].title.set_color(STYLE[method][1] if forgotten else "black")
+    if clean:
+        figure.suptitle("Top: the clean images. Bottom: with noise, as every model here sees them", fontsize=11, x=0.01, ha="left")
+    drawn = [{"image": i, "label": int(d.train_labels[i]), "set": "forget" if k < 3 else "retain"} for k, i in enumerate(chosen)]
+    return figure, pd.DataFrame(drawn)
+
+
+def strip(session, method: str):
+    """The same five images under original, unlearned and retrained (first seed)."""
+    rows = focus(session, session.rows("images"))
+    rows = rows[(rows.row == "strip") & (rows.seed == rows.seed.min())]
+    name = rows.data.iloc[0]
+    sources = [data.load(name, noise=0.0)] if name.startswith("digits") else []
+    sources.append(data.load(name))
+    models = ["original", method, "retrain"]
+    images = rows.drop_duplicates(["role"])
+    heights = [1] * len(sources) + [1.1]
+    figure, axes = panels(len(images), len(heights), width=11, height=2.4 * len(heights), gridspec_kw={"height_ratios": heights})
+    for column, image in enumerate(images.itertuples()):
+        for row, source in enumerate(sources):
+            pixels = (source.train_images if image.part == "train" else source.test_images)[int(image.image)]
+            title = f"{image.role}\nlabel: {source.class_names[int(image.label)]}" if row == 0 else ""
+            picture(axes[row, column], pixels, title or "as the model sees it")
+        ax = axes[-1, column]
+        part = rows[rows.role == image.role].set_index("model").loc[models]
+        ax.barh(range(3), 100 * part.p_label, color=[STYLE[m][1] for m in models], alpha=0.85)
+        for y, (p, guess) in enumerate(zip(part.p_label, part.predicted, strict=True)):
+            inside = p > 0.55
+            ax.text(100 * p - 3 if inside else 100 * p + 3, y, f"says {source.class_names[int(guess)]}", va="center",
+                    ha="right" if inside else "left", fontsize=9, color="white" if inside else "black")
+        ax.set(xlim=(0, 100), yticks=range(3), yticklabels=[label(m) for m in models] if column == 0 else [],
+               xlabel="probability of\nits label (%)")
+        ax.invert_yaxis()
+    figure.suptitle(f"What do three models say to the same five images? (one network each, seed {rows.seed.min()})", fontsize=12, x=0.01,
+                    ha="left")
+    return figure, rows[["model", "role", "part", "image", "label", "p_label", "predicted", "p_predicted"]]
+
+
+def forgotten(session, method: str):
+    """Every forgotten training image, all seeds: confidence in its label under three models, and what is said instead."""
+    rows = focus(session, session.rows("images"))
+    rows = rows[rows.row == "forgotten"]
+    names = data.load(rows.data.iloc[0]).class_names
+    models = ("original", method, "retrain")
+    figure, axes = panels(2, width=11, height=4.4)
+    left, right = axes[0]
+    for name in models:
+        text, colour, _ = STYLE[name]
+        for seed, part in rows[rows.model == name].groupby("seed"):
+            left.plot(np.linspace(0, 100, len(part)), np.sort(part.confidence), color=colour, alpha=0.8, linewidth=1.4,
+                      label=text if seed == rows.seed.min() else None)
+    left.axhline(0, color="0.5", linewidth=1)
+    left.set(xlabel="forgotten images, from least to most confident (%)", ylabel="confidence in the label (log-odds)",
+             title="All forgotten images, one line a seed")
+    shares = rows.assign(one=1.0).pivot_table(index=["seed", "model"], columns="predicted", values="one", aggfunc="sum", fill_value=0)
+    shares = shares.div(shares.sum(axis=1), axis=0).reindex(columns=range(len(names)), fill_value=0).stack().rename("share").reset_index()
+    s = summarise(shares, ["model", "predicted"], "share")
+    for offset, name in zip((-0.27, 0, 0.27), models, strict=True):
+        part = s[s.model == name].sort_values("predicted")
+        right.bar(part.predicted + offset, 100 * part["mean"], 0.27, yerr=100 * part["half"].fillna(0), color=STYLE[name][1], alpha=0.85,
+                  error_kw={"lw": 1}, label=label(name))
+    right.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 4 else 45)
+    right.set(xlabel="predicted class", ylabel="share of forgotten images (%)", title="What the model says instead", ylim=(0, None))
+    legend_above(figure, right, 3)
+    return figure, rows[["seed", "model", "image", "confidence", "p_label", "predicted"]]
+
+
+def relearn(session, methods: tuple[str, ...]):
+    """Try to undo it: accuracy on the forget set while relearning it, batch by batch, one line a seed."""
+    rows, runs_ = focus(session, session.rows("relearn")), session.frame("relearn")
+    figure, axes = panels(1, width=7.6, height=4.3)
+    ax = axes[0, 0]
+    for name in methods:
+        text, colour, marker = STYLE[name]
+        for seed, part in rows[rows.method == name].groupby("seed"):
+            ax.plot(part.batch, 100 * part.acc_forget, color=colour, linewidth=1.3, alpha=0.85,
+                    label=text if seed == rows.seed.min() else None)
+            reached = runs_[(runs_.method == name) & (runs_.seed == seed)].batches.iloc[0]
+            if pd.notna(reached):
+                ax.plot(reached, 100 * part.set_index("batch").acc_forget[int(reached)], marker=marker, color=colour)
+            else:
+                ax.text(rows.batch.max() * 1.01, 100 * part.acc_forget.iloc[-1], "never", color=colour, va="center", fontsize=9)
+    target = session.frame("relearn").target.mean()
+    ax.axhline(100 * target, color="0.3", linestyle="-.", linewidth=1, label="95 % of the original")
+    ax.axhline(100 * target / 0.95, color="black", linestyle=":", linewidth=1.4, label="original")
+    ax.set(xlabel="mini-batches of relearning", ylabel="accuracy on the forget set (%)", title="How fast does it come back?",
+           ylim=(-3, 103), xlim=(0, rows.batch.max() * 1.1))
+    legend_above(figure, ax, 5)
+    return figure, rows[["method", "seed", "batch", "acc_forget"]]
