@@ -28,7 +28,10 @@ def method_epochs(spec: Spec) -> float:
 
 
 def images(spec: Spec) -> Outcome:
-    """Single images under original, unlearned and retrained: all forgotten ones (``forgotten``), and five by rule (``strip``)."""
+    """Single images under original, unlearned and retrained: all forgotten ones (``forgotten``), and five by rule (``strip``).
+
+    Texts are kept with their words, which depend on the installed corpus: a replayed notebook shows what was computed.
+    """
     s, d = spec.split(), spec.split().data
     unlearned, _ = evaluation.apply(spec)
     named = {"original": reference.trained(spec.original)[0], spec.method: unlearned,
@@ -46,6 +49,9 @@ def images(spec: Spec) -> Outcome:
             q = z[index].softmax(0)
             rows.append({"row": "strip", "model": name, "role": role, "part": part, "image": index, "label": int(y[index]),
                          "p_label": float(q[y[index]]), "predicted": int(q.argmax()), "p_predicted": float(q.max())})
+            if d.words:
+                x = (d.train_images if part == "train" else d.test_images)[index]
+                rows[-1] |= {"text": d.read(x), "name": d.class_names[int(y[index])]}
     return Outcome({}, rows)
 
 

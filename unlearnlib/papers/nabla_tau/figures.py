@@ -9,6 +9,7 @@ import pandas as pd
 
 from ... import plots
 from ...plots import STYLE, band, label, legend_above, log_axis, panels, reference_line, summarise
+from .. import NotAvailable
 from ..figures import focus, relearn, strip, the_data
 from .claims import largest, of_domain, runs_of
 
@@ -86,6 +87,8 @@ def wrong_way(session):
     """Ascent without a target (NegGrad+): as tuned, and a step beyond; beside ∇τ."""
     rows = session.rows("curve")
     rows = focus(session, rows[rows.method.isin(["neggrad_plus", "nabla_tau"])])
+    if not (rows.method == "neggrad_plus").any():
+        raise NotAvailable(f"preset {session.preset} has no run of NegGrad+.")
     runs = focus(session, session.frame())
     beyond = _beyond(rows)
     figure, axes = panels(2, width=10.5, height=4.2)

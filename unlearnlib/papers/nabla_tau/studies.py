@@ -152,6 +152,6 @@ STUDIES = {
     "curve": Study(curve, lambda s: 2 * _budget(s)),
     "variants": Study(variants, lambda s: len(s.settings["variants"]) * _budget(s)),
     "grid": Study(grid, lambda s: len(s.settings["fractions"]) * len(s.settings["alphas"]) * _budget(s)),
-    "images": Study(images, lambda s: 2 + _budget(s)),
+    "images": Study(images, lambda s: 2 + _budget(s), version=2),
     "relearn": Study(relearn, lambda s: 3 + _budget(s)),
 }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ... import data, reference
+from ... import reference
 from ...claims import Interval, comparison, interval, paired
 from ...plots import label
 from ...tables import MISSING, Markdown, Table, by_method, published, with_distance
-from .. import NotAvailable, domains, prose
+from .. import NotAvailable, prose
 from ..figures import focus
 from ..prose import scaled
 from . import ATTACK
@@ -47,30 +47,29 @@ def cost_table(session) -> Table:
     return by_method(largest(runs_of(session)), COST_COLUMNS)
 
 
+def _texts(session) -> pd.DataFrame:
+    """The five texts of the first seed, under three models; empty where the preset has none."""
+    there = any(r.spec.study == "images" for r in session.records)
+    rows = of_domain(session, session.rows("images"), text=True) if there else pd.DataFrame()
+    return rows[(rows.row == "strip") & (rows.seed == rows.seed.min())] if len(rows) else rows
+
+
 def examples(session, texts: int = 3) -> Table | Markdown:
-    """The first texts of the training set, as the model sees them."""
-    if len(domains(session.settings)) == 1:
-        return Markdown("*Not available:* this preset has no text.")
-    d = data.load(next(iter(session.settings["text"]["scenarios"].values())))
-    return Table(pd.DataFrame([{"label": _names(d, i), "text": d.read(d.train_images[i])} for i in range(texts)]))
-
-
-def _names(d: data.Data, row: int) -> str:
-    y = d.train_labels[row]
-    return ", ".join(d.class_names[i] for i in (y.nonzero().flatten().tolist() if y.ndim else [int(y)]))
-
-
-def five_texts(session) -> Table:
-    """Five texts, chosen by rule on the original model: probability of the label under three models."""
-    rows = of_domain(session, session.rows("images"), text=True)
+    """A few texts as the model sees them, with their labels."""
+    rows = _texts(session)
     if rows.empty:
-        raise NotAvailable(f"preset {session.preset} has no single texts")
-    rows = rows[(rows.row == "strip") & (rows.seed == rows.seed.min())]
-    d, out = data.load(rows.data.iloc[0]), []
+        return Markdown(f"*Not available:* preset {session.preset} has no single texts.")
+    return Table(rows.drop_duplicates("text")[["name", "text"]].head(texts).rename(columns={"name": "label"}))
+
+
+def five_texts(session) -> Table | Markdown:
+    """Five texts, chosen by rule on the original model: probability of the label under three models."""
+    rows, out = _texts(session), []
+    if rows.empty:
+        return Markdown(f"*Not available:* preset {session.preset} has no single texts.")
     for role, part in rows.groupby("role", sort=False):
-        first, p = part.iloc[0], part.set_index("model").p_label
-        source = d.train_images if first.part == "train" else d.test_images
-        out.append({"role": role, "label": d.class_names[int(first.label)], "text": d.read(source[int(first.image)])}
+        p = part.set_index("model").p_label
+        out.append({"role": role, "label": part.name.iloc[0], "text": part.text.iloc[0]}
                    | {f"{label(m)} (%)": f"{100 * p[m]:.1f}" for m in ("original", "nabla_tau", "retrain")})
     return Table(pd.DataFrame(out))
 
