@@ -15,9 +15,10 @@ from unlearnlib import data, papers, records, reference, runs, verify
 from unlearnlib.__main__ import main, parser
 from unlearnlib.claims import HOLDS
 from unlearnlib.files import digest
+from unlearnlib.methods import METHODS
 from unlearnlib.records import Record, Store
 
-TINY = ("--seeds", "1", "--scenario", "class:3", "--method", "original", "--set", "model=allcnn-2", "--set",
+TINY = ("lfssd", "--seeds", "1", "--scenario", "class:3", "--method", "original", "--set", "model=allcnn-2", "--set",
         "recipe={epochs: 1, lr: 0.1, batch_size: 64}")
 
 
@@ -86,8 +87,9 @@ def test_what_does_not_exist_is_refused_before_anything_is_computed(refused, not
 
 def test_the_sentence_names_what_there_is(refused):
     assert "digits, cifar10" in refused("run", "--preset", "x")
-    assert "lfssd, random_dampening" in refused("run", "--method", "x")
-    assert "sensitivity_alphas" in refused("run", "--set", "x=1") and "class:3" in refused("run", "--scenario", "x")
+    assert ", ".join(METHODS) in refused("run", "--method", "x")
+    assert "sensitivity_alphas" in refused("run", "--set", "x=1") and "class, subclass, random" in refused("run", "--scenario", "x")
+    assert ", ".join(papers.PAPERS) in refused("run", "x") and "wrong_way" in refused("run", "nabla_tau", "--set", "x=1")
 
 
 @pytest.mark.parametrize("argv", [["run", "--preset", "cifar10"], ["run", "--preset", "cifar10", "--dry-run"]])
@@ -140,7 +142,7 @@ def test_a_damaged_record(refused, prints, tmp_path, small):
     said = refused("run")
     assert str(small.path) in said and f"line {index + 1} " in said
     assert small.path.with_name("runs.jsonl.damaged").read_text().splitlines() == lines
-    assert "1 to compute" in prints("run", "--recompute", "--dry-run")           # the others were kept
+    assert "1 to compute" in prints("run", "lfssd", "--recompute", "--dry-run")  # the others were kept
 
 
 def test_a_truncated_record(refused, small):
@@ -235,12 +237,14 @@ def test_a_run_is_computed_once(prints, tmp_path):
 def test_a_scenario_that_the_preset_lacks_takes_the_data_of_its_kind(prints, nothing_computed):
     for scenario, name in (("class:5", "digits"), ("subclass:3", "digits5"), ("random:0.25", "digits"), ("class:1+2", "digits")):
         specs = len(papers.paper("lfssd").plan(papers.settings("lfssd", "digits", seeds=1, scenarios={scenario: name}, focus=scenario)))
-        assert f"{specs} runs, 0 already there" in prints("run", "--seeds", "1", "--scenario", scenario, "--dry-run")
+        assert f"{specs} runs, 0 already there" in prints("run", "lfssd", "--seeds", "1", "--scenario", scenario, "--dry-run")
 
 
 def test_only_one_method(prints, nothing_computed):
     said = prints("run", "--seeds", "1", "--method", "finetune", "--dry-run", "--recompute")
-    assert f"{len(papers.settings('lfssd', 'digits')['scenarios'])} runs, " in said
+    for name in papers.PAPERS:
+        wanted = sum(s.method == "finetune" for s in papers.paper(name).plan(papers.settings(name, "digits", seeds=1)))
+        assert f"{name} at preset digits: {wanted} runs, 0 already there" in said
 
 
 # --- small stores: the reference and this machine's records in folders of the test
@@ -249,7 +253,7 @@ def test_only_one_method(prints, nothing_computed):
 def small(monkeypatch, tmp_path):
     """The digits preset with two seeds and one scenario; its records as reference and as this machine's. Returns the latter."""
     whole = Store.reference("digits", "lfssd").read()
-    values = yaml.safe_load((papers.FOLDER / "digits.yaml").read_text())
+    values = {"lfssd": yaml.safe_load((papers.FOLDER / "digits.yaml").read_text())["lfssd"]}       # no other paper has this preset
     values["lfssd"] |= {"seeds": 2, "scenarios": {"class:8": "digits"}, "focus": "class:8", "studies": ["exact"]}
     presets = tmp_path / "presets"
     presets.mkdir()
@@ -272,7 +276,7 @@ def alter(store, change, *, study="unlearn"):
 
 
 def test_identical_records_reproduce(prints, small, nothing_computed):
-    said = prints("verify")
+    said = prints("verify", "lfssd")
     numbers = sum(not math.isnan(v) for r in small.read().values() for v in r.metrics.values())
     assert f"{numbers} numbers compared, 0.0 % outside their tolerance, 0 reference records not computed here" in said
     assert said.splitlines()[-1] == "reproduced"
@@ -280,13 +284,13 @@ def test_identical_records_reproduce(prints, small, nothing_computed):
 
 def test_differences_within_the_tolerance_reproduce(prints, small, nothing_computed):
     alter(small, lambda m: {k: v + 0.9 * verify.FLOOR for k, v in m.items()})
-    said = prints("verify")
+    said = prints("verify", "lfssd")
     assert said.splitlines()[-1] == "reproduced" and " 0.0 % outside" in said
 
 
 def test_records_beyond_their_tolerance_do_not_reproduce(prints, small, nothing_computed):
     alter(small, lambda m: {k: v + 3.0 for k, v in m.items() if k.startswith(("auc", "tpr", "js"))})
-    said = prints("verify", code=1)
+    said = prints("verify", "lfssd", code=1)
     assert said.splitlines()[-1] == "NOT reproduced" and "largest differences outside" in said and "auc_loss" in said
 
 
@@ -295,7 +299,7 @@ def test_a_verdict_turned_into_its_opposite_does_not_reproduce(prints, small, no
     alter(small, lambda m: {"label_free": 0.0}, study="exact")
     report = verify.verify("lfssd", "digits")
     assert report.outside < verify.ALLOWED and report.verdicts[report.verdicts.opposite].claim.tolist() == [1, 10]
-    assert prints("verify", code=1).splitlines()[-1] == "NOT reproduced"
+    assert prints("verify", "lfssd", code=1).splitlines()[-1] == "NOT reproduced"
 
 
 def test_a_number_that_only_one_of_the_two_has_is_outside(small, nothing_computed):
@@ -328,7 +332,7 @@ def test_what_reproduced_means(outside, opposite, missing, passed):
 
 def test_verify_needs_a_reference(refused, small):
     Store.reference("digits", "lfssd").path.unlink()
-    assert "no reference records" in refused("verify")
+    assert "no reference records" in refused("verify", "lfssd")
 
 
 def test_status_counts_computed_missing_and_stale(prints, small):
@@ -350,7 +354,7 @@ def runs_spec(record, **changes):
 
 def test_records_takes_this_machines_as_the_reference(prints, small):
     alter(small, lambda m: {"zrf": 0.25})
-    prints("records")
+    prints("records", "lfssd")
     assert Store.reference("digits", "lfssd").path.read_bytes() == small.path.read_bytes()
 
 
@@ -358,11 +362,11 @@ def test_records_drops_what_is_stale_and_refuses_what_is_incomplete(refused, pri
     reference_store = Store.reference("digits", "lfssd")
     kept, before = list(small.read().values()), reference_store.path.read_bytes()
     small.add([Record(runs_spec(kept[0], version="0.0"), {}, [], {}, {})])
-    prints("records")
+    prints("records", "lfssd")
     assert reference_store.path.read_bytes() == before
     small.path.unlink()
     small.add(kept[1:])
-    said = refused("records")
+    said = refused("records", "lfssd")
     assert f"1 of {len(kept)}" in said and "run lfssd --preset digits --recompute" in said
     assert reference_store.path.read_bytes() == before
 
@@ -380,7 +384,8 @@ def test_draw_writes_figures_and_verdicts_from_the_reference(prints, small, noth
 
 
 def test_draw_committed_leaves_digits_to_the_notebook(prints, small, nothing_computed, tmp_path):
-    assert prints("draw", "--committed") == ""
+    for requested in (["lfssd"], []):
+        assert prints("draw", *requested, "--committed") == ""
 
 
 def test_data_lists_every_data_set_or_how_to_get_it(prints, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"pytorch": "torch"}
-TARGETS = "help install figures lfssd verify records test nbval notebooks lint bench lab clean".split()
+TARGETS = "help install figures lfssd nabla_tau verify records test nbval notebooks lint bench lab clean".split()
 
 project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 makefile = (ROOT / "Makefile").read_text()
@@ -75,12 +75,12 @@ def test_environment_yml_repeats_the_bounds_of_pyproject():
         assert SpecifierSet(bounds) == SpecifierSet(str(wanted)), f"{line}, but pyproject.toml: {wanted}"
 
 
-def test_environment_yml_leaves_the_rest_to_pip_with_all_extras():
+def test_environment_yml_leaves_the_rest_to_pip_with_all_extras_but_the_pretrained_model():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     (line,) = pip
     extras = re.fullmatch(r"-e \.\[(.*)\]", line).group(1).split(",")
-    assert set(extras) == set(project["optional-dependencies"])
+    assert {*extras, "roberta"} == set(project["optional-dependencies"]) and "roberta" not in extras
     assert f"-e '.[{','.join(extras)}]'" in makefile
 
 
@@ -117,7 +117,7 @@ def make(*arguments, folder=ROOT, **variables):
 
 @needs_make
 def test_make_alone_lists_every_target_with_its_help():
-    rules = re.findall(r"^([a-z]+):(.*)$", makefile, re.MULTILINE)
+    rules = re.findall(r"^([a-z_]+):(.*)$", makefile, re.MULTILINE)
     rules = [(name, rest) for name, rest in rules if not rest.startswith("=")]
     assert [name for name, rest in rules if "## " not in rest] == []
     assert sorted(name for name, _ in rules) == sorted(TARGETS)
@@ -289,12 +289,13 @@ def test_an_old_python_is_refused_in_one_sentence(clone, tmp_path):
 def test_figures_compute_first_then_draw(clone):
     _, run, _ = clone
     run("install")
+    papers = re.search(r"^PAPERS := (.*)$", makefile, re.MULTILINE)[1].split()
+    every = [[f"unlearnlib run {' '.join(papers)} --preset digits --seeds 2 --jobs 2 --recompute"],
+             [f"unlearnlib notebook {paper} --preset digits --recompute" for paper in papers], ["unlearnlib draw --committed"]]
     steps = run("-n", "figures", "SEEDS=2").stdout
-    order = [
-        "unlearnlib run lfssd --preset digits --seeds 2 --jobs 2 --recompute",
-        "unlearnlib notebook lfssd --preset digits --recompute",
-        "unlearnlib draw --committed",
-    ]
-    assert [steps.count(step) for step in order] == [1, 1, 1]
-    assert sorted(order, key=steps.index) == order
-    assert "run lfssd" in run("-n", "lfssd").stdout
+    assert [steps.count(step) for group in every for step in group] == [1] * (2 + len(papers))
+    places = [[steps.index(step) for step in group] for group in every]
+    assert max(places[0]) < min(places[1]) and max(places[1]) < min(places[2])
+    for paper in papers:
+        steps = run("-n", paper).stdout
+        assert f"run {paper} --preset" in steps and not any(f"notebook {other} " in steps for other in papers if other != paper)

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import json
 import math
 import re
@@ -13,9 +14,9 @@ import papermill
 import pytest
 import yaml
 
-from unlearnlib import attacks, models, notebooks, papers, plots, records, reference, runs, tables, train
+from unlearnlib import attacks, data, models, notebooks, papers, plots, records, reference, runs, tables, train
 from unlearnlib.claims import interval, paired
-from unlearnlib.data import DATASETS
+from unlearnlib.data import DATASETS, IMAGES
 from unlearnlib.files import digest
 from unlearnlib.methods import METHODS
 from unlearnlib.papers import NotAvailable, Session, settings
@@ -24,7 +25,7 @@ from unlearnlib.records import ROOT, Store
 
 EVERY = [(name, preset) for name in papers.PAPERS for preset in papers.PRESETS]
 REPLAYABLE = [(name, preset) for name, preset in EVERY if Store.reference(preset, name).path.exists()]
-OUTER = ("preset", "recompute", "write", "bands", "stops")      # parameters of notebooks that are not the preset's
+OUTER = ("preset", "recompute", "write", "bands", "stops", "worked")     # parameters of notebooks that are not the preset's
 
 
 def leaves(value, path=()):
@@ -40,6 +41,13 @@ def leaves(value, path=()):
 
 def keyword_only(function):
     return {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+
+
+def accepted(method):
+    """The hyper-parameters of a method; one that hands ``**settings`` on, as SCRUB+R does to SCRUB, takes the other's too."""
+    function = METHODS[method].function
+    handed_on = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
+    return keyword_only(function) | (accepted(method.removesuffix("_r")) if handed_on else set()) - {"epoch_end"}
 
 
 def file(preset):
@@ -79,8 +87,18 @@ def test_all_presets_of_a_paper_have_the_same_keys_and_types(name):
     for preset in papers.PRESETS:
         values = settings(name, preset)
         assert list(values) == list(first)
-        for key in values:
-            assert type(values[key]) is type(first[key]), f"{preset}: {key}"
+        for mine, wanted in zip(papers.domains(values), papers.domains(first), strict=True):
+            assert list(mine) == list(wanted) == list(first)                    # a second domain has no keys of its own
+            for key in mine:
+                assert type(mine[key]) is type(wanted[key]), f"{preset}: {key}"
+
+
+def test_the_second_domain_overrides_the_first_and_leaves_it_as_it_is():
+    values = settings("nabla_tau", "digits")
+    images, texts = papers.domains(values)
+    assert images is values and texts["model"] == values["text"]["model"] != values["model"]
+    assert texts["seeds"] == values["seeds"] and texts["curve"] == values["curve"]
+    assert papers.domains(settings("lfssd", "digits")) == [settings("lfssd", "digits")]
 
 
 @pytest.mark.parametrize("preset", papers.PRESETS)
@@ -96,34 +114,42 @@ def test_no_number_of_a_preset_is_a_text(preset):
 
 @pytest.mark.parametrize("name, preset", EVERY)
 def test_what_a_preset_names_exists(name, preset):
-    values = settings(name, preset)
-    assert values["focus"] in values["scenarios"] and set(values["scenarios"].values()) <= set(DATASETS)
-    assert set(values["methods"]) <= set(METHODS) and set(values["studies"]) <= {*papers.paper(name).STUDIES, "alpha_ssd", "alpha_sample"}
-    assert len(set(values["studies"])) == len(values["studies"])
-    assert set(values["recipe"]) <= keyword_only(train.fit) - {"generator", "callback", "resume", "loss"}
-    assert set(values["relearn"]) <= keyword_only(attacks.relearn)
-    assert values["recipe"]["epochs"] >= 1 and values["recipe"]["lr"] > 0
+    studies = {*papers.paper(name).STUDIES, "alpha_ssd", "alpha_sample"}
+    for values in papers.domains(settings(name, preset)):
+        assert values["focus"] in values["scenarios"] and set(values["scenarios"].values()) <= set(DATASETS)
+        assert set(values["methods"]) <= set(METHODS) and set(values["studies"]) <= studies
+        assert len(set(values["studies"])) == len(values["studies"])
+        assert set(values["recipe"]) <= keyword_only(train.fit) - {"generator", "callback", "resume", "loss"}
+        assert set(values["relearn"]) <= keyword_only(attacks.relearn)
+        assert values["recipe"]["epochs"] >= 1 and values["recipe"]["lr"] > 0
 
 
 @pytest.mark.parametrize("name, preset", EVERY)
 def test_hyper_parameters_are_keywords_of_their_method(name, preset):
-    for method, kinds in settings(name, preset)["methods"].items():
-        assert set(kinds) <= set(METHODS[method].scenarios)
-        for kind, values in kinds.items():
-            if isinstance(values, dict):
-                assert set(values) <= keyword_only(METHODS[method].function) - {"generator", "callback"}, f"{method} {kind}"
-            else:                                                               # a control that follows the paper's own method
-                assert values == name and METHODS[method].control and kind in settings(name, preset)["methods"][name]
+    for domain in papers.domains(settings(name, preset)):
+        for method, kinds in domain["methods"].items():
+            assert set(kinds) <= set(METHODS[method].scenarios)
+            for kind, values in kinds.items():
+                if isinstance(values, dict):
+                    assert set(values) <= accepted(method) - {"generator", "callback"}, f"{method} {kind}"
+                else:                                                           # a control that follows the paper's own method
+                    assert values == name and METHODS[method].control and kind in domain["methods"][name]
+
+
+def test_what_is_no_hyper_parameter_is_not_accepted():
+    assert accepted("scrub") - {"epoch_end"} <= accepted("scrub_r")
+    assert not {"settings", "epoch_end", "retain_weight"} & accepted("scrub_r") and "epochs" not in accepted("ssd")
 
 
 @pytest.mark.parametrize("name, preset", EVERY)
 def test_tuned_values_lie_on_the_declared_grids(name, preset):
-    values = settings(name, preset)
-    for method, grid in values["grids"].items():
-        ((key, tried),) = grid.items()
-        assert len(set(tried)) == len(tried) > 1
-        for kind, chosen in values["methods"][method].items():
-            assert chosen[key] in tried, f"{method} {kind}: {key} = {chosen[key]} was not tried"
+    for values in papers.domains(settings(name, preset)):
+        for method, grid in values["grids"].items():
+            assert grid and values["methods"][method], method
+            for key, tried in grid.items():
+                assert len(set(tried)) == len(tried) > 1
+                for kind, chosen in values["methods"][method].items():
+                    assert chosen[key] in tried, f"{method} {kind}: {key} = {chosen[key]} was not tried"
 
 
 def test_at_digits_every_method_that_has_a_knob_is_tuned():
@@ -167,25 +193,28 @@ def test_none_keeps_the_presets_value_and_another_value_replaces_it():
 @pytest.mark.parametrize("name, preset", EVERY)
 def test_a_plan_has_each_run_once(name, preset):
     specs = papers.paper(name).plan(settings(name, preset))
-    assert len({s.key for s in specs}) == len({str(s) + s.params + s.options for s in specs}) == len(specs) > 0
+    assert len({s.key for s in specs}) == len({(str(s), s.data, s.params, s.options) for s in specs}) == len(specs) > 0
 
 
 @pytest.mark.parametrize("name, preset", EVERY)
 def test_every_run_has_its_references_and_a_method_that_knows_the_scenario(name, preset):
     values = settings(name, preset)
     specs = papers.paper(name).plan(values)
-    assert {s.seed for s in specs} == set(range(values["seeds"])) and {s.scenario for s in specs} == set(values["scenarios"])
-    there = {(s.study, s.method, s.scenario, s.seed) for s in specs}
+    at = {(scenario, dataset): domain for domain in papers.domains(values) for scenario, dataset in domain["scenarios"].items()}
+    assert {s.seed for s in specs} == set(range(values["seeds"])) and {(s.scenario, s.data) for s in specs} == set(at)
+    there = {(s.study, s.method, s.scenario, s.data, s.seed) for s in specs}
     for s in specs:
-        assert s.study in papers.paper(name).STUDIES and s.data == values["scenarios"][s.scenario] and s.model == values["model"]
+        domain = at[s.scenario, s.data]
+        assert s.study in papers.paper(name).STUDIES and (s.model, s.recipe) == (domain["model"], records.canonical(domain["recipe"]))
         assert s.method == "original" or s.scenario.split(":")[0] in METHODS[s.method].scenarios
-        assert {("unlearn", m, s.scenario, s.seed) for m in ("original", "retrain")} <= there
+        assert {("unlearn", m, s.scenario, s.data, s.seed) for m in ("original", "retrain")} <= there
         assert runs.run_epochs(s) > 0 and (s.method in METHODS or s.method == "original")
 
 
-def test_more_seeds_add_runs_and_change_none():
-    module = papers.paper("lfssd")
-    few, many = ({s.key for s in module.plan(settings("lfssd", "digits", seeds=n))} for n in (2, 3))
+@pytest.mark.parametrize("name", papers.PAPERS)
+def test_more_seeds_add_runs_and_change_none(name):
+    module = papers.paper(name)
+    few, many = ({s.key for s in module.plan(settings(name, "digits", seeds=n))} for n in (2, 3))
     assert few < many and len(many) * 2 == len(few) * 3
 
 
@@ -204,38 +233,48 @@ def test_a_control_runs_at_the_settings_of_the_method_that_it_controls():
         assert params["random_dampening", scenario] == params["lfssd", scenario]
 
 
-@pytest.mark.parametrize("change", [{"model": "allcnn-8"}, {"alphas": [1]}, {"recipe": {"epochs": 1, "lr": 0.1}}])
-def test_another_setting_is_another_run(change):
-    module = papers.paper("lfssd")
-    before, after = ({s.key for s in module.plan(settings("lfssd", "digits", seeds=1, **c))} for c in ({}, change))
+@pytest.mark.parametrize("name, change", [
+    ("lfssd", {"model": "allcnn-8"}), ("lfssd", {"alphas": [1]}), ("lfssd", {"recipe": {"epochs": 1, "lr": 0.1}}),
+    ("nabla_tau", {"model": "allcnn-8"}), ("nabla_tau", {"variants": {"as published": {}}}), ("nabla_tau", {"curve": {"points": 1}}),
+    ("nabla_tau", {"wrong_way": {"lr": 0.5}})])
+def test_another_setting_is_another_run(name, change):
+    module = papers.paper(name)
+    before, after = ({s.key for s in module.plan(settings(name, "digits", seeds=1, **c))} for c in ({}, change))
     assert after - before
 
 
-def test_a_changed_method_or_study_version_is_another_run(monkeypatch):
-    values = settings("lfssd", "digits", seeds=1)
-    module = papers.paper("lfssd")
+@pytest.mark.parametrize("name, method, study", [("lfssd", "ssd", "anatomy"), ("nabla_tau", "scrub", "grid")])
+def test_a_changed_method_or_study_version_is_another_run(monkeypatch, name, method, study):
+    values = settings(name, "digits", seeds=1)
+    module = papers.paper(name)
     before = {s.key: s for s in module.plan(values)}
-    monkeypatch.setitem(METHODS, "ssd", replace(METHODS["ssd"], version=99))
-    assert {s.method for s in module.plan(values) if s.key not in before} == {"ssd"}
+    monkeypatch.setitem(METHODS, method, replace(METHODS[method], version=99))
+    assert {s.method for s in module.plan(values) if s.key not in before} == {method}
     monkeypatch.undo()
-    monkeypatch.setitem(module.STUDIES, "anatomy", replace(module.STUDIES["anatomy"], version=99))
-    assert {s.study for s in module.plan(values) if s.key not in before} == {"anatomy"}
+    monkeypatch.setitem(module.STUDIES, study, replace(module.STUDIES[study], version=99))
+    assert {s.study for s in module.plan(values) if s.key not in before} == {study}
 
 
-def test_tuning_tries_every_value_of_every_grid_at_a_seed_that_is_not_reported():
-    values = settings("lfssd", "digits")
-    trials = papers.paper("lfssd").tuning(values)
+@pytest.mark.parametrize("name", papers.PAPERS)
+def test_tuning_tries_every_point_of_every_grid_at_a_seed_that_is_not_reported(name):
+    """In each domain and kind of scenario, all on one scenario, beside the retrained model that the distance is measured to."""
+    values = settings(name, "digits")
+    trials = papers.paper(name).tuning(values)
     assert values["pilot_seed"] not in range(values["seeds"]) and {t[3].seed for t in trials} == {values["pilot_seed"]}
     assert len({t[3].key for t in trials}) == len(trials)
-    tried = {}
+    tried, scenarios = {}, {}
     for method, kind, change, spec in trials:
         assert spec.method == method and spec.scenario.startswith(f"{kind}:")
         assert change.items() <= spec.hyper_parameters.items()
-        tried.setdefault((method, kind), []).extend(change.values())
-    for method, grid in values["grids"].items():
-        for kind in values["methods"][method]:
-            assert tried.pop((method, kind)) == list(*grid.values())
-    assert set(tried) == {("retrain", kind) for kind in ("class", "subclass", "random")}
+        tried.setdefault((spec.data, method, kind), []).append(tuple(change.values()))
+        scenarios.setdefault((spec.data, kind), set()).add(spec.scenario)
+    assert all(len(one) == 1 for one in scenarios.values())
+    for domain in papers.domains(values):
+        sets = {s.split(":")[0]: d for s, d in domain["scenarios"].items()}
+        for method, grid in domain["grids"].items():
+            for kind in domain["methods"][method]:
+                assert tried.pop((sets[kind], method, kind)) == list(itertools.product(*grid.values())), f"{method} {kind}"
+    assert tried == {(d, "retrain", kind): [()] for d, kind in scenarios}
 
 
 # --- the notebook's parameters
@@ -282,21 +321,22 @@ def test_parameters_fit_the_settings(name, nothing_computed):
             assert settings(name, "digits", **{parameter: default})
 
 
+@pytest.mark.parametrize("name", papers.PAPERS)
 @pytest.mark.parametrize("seeds", [None, 2])
-def test_papermill_gets_only_parameters_that_the_notebook_has(monkeypatch, tmp_path, seeds):
+def test_papermill_gets_only_parameters_that_the_notebook_has(monkeypatch, tmp_path, name, seeds):
     """It would log an unknown one and go on."""
     passed = {}
 
     def fake(source, target, parameters, **_):
-        assert source == str(notebooks.source("lfssd"))
+        assert source == str(notebooks.source(name))
         passed.update(parameters)
         open(target, "w").close()
     monkeypatch.setenv("UNLEARNLIB_CACHE", str(tmp_path))
     monkeypatch.setattr(papermill, "execute_notebook", fake)
-    target = notebooks.execute("lfssd", "digits", recompute=True, seeds=seeds)
+    target = notebooks.execute(name, "digits", recompute=True, seeds=seeds)
     assert target.is_relative_to(tmp_path) and target.exists()
     assert passed == {"preset": "digits", "recompute": True, "write": True} | ({"seeds": 2} if seeds else {})
-    given = parameters("lfssd")
+    given = parameters(name)
     for key, value in passed.items():
         assert given[key][0] == type(value).__name__
 
@@ -322,9 +362,10 @@ def test_a_session_replays_the_reference_without_computing_or_writing(name, pres
     assert session.frame().paper.unique().tolist() == [name] and not nothing_computed.exists()
 
 
-def test_the_digits_reference_is_committed_complete_and_holds_nothing_else():
-    keys = {s.key for s in papers.paper("lfssd").plan(settings("lfssd", "digits"))}
-    assert set(Store.reference("digits", "lfssd").read()) == keys
+@pytest.mark.parametrize("name", papers.PAPERS)
+def test_the_digits_reference_is_committed_complete_and_holds_nothing_else(name):
+    keys = {s.key for s in papers.paper(name).plan(settings(name, "digits"))}
+    assert set(Store.reference("digits", name).read()) == keys
 
 
 def test_recompute_does_not_look_at_the_reference(nothing_computed):
@@ -566,13 +607,21 @@ def test_the_answer_is_made_of_measured_numbers(lab):
     assert f"{text.measured(lab)['cost'].mean:.1f} %" in said
 
 
-def test_the_model_of_the_presets_can_be_built(digits):
-    for preset in papers.PRESETS:
-        model = models.build(settings("lfssd", preset)["model"], digits, 0)
-        assert models.count_parameters(model) > 1000
+@pytest.mark.parametrize("name, preset", EVERY)
+def test_the_models_of_the_presets_can_be_built(digits, name, preset):
+    for domain in papers.domains(settings(name, preset)):
+        images = set(domain["scenarios"].values()) <= set(IMAGES)
+        d = digits if images else data.load("scipy_docs")                       # any data of that domain will do
+        assert models.count_parameters(models.build(domain["model"], d, 0)) > 1000
+
+
+def test_the_presets_count_of_the_parameters_is_right(digits):
     assert f"{models.count_parameters(models.build('allcnn-16', digits, 0)):,} parameters" in (papers.FOLDER / "digits.yaml").read_text()
 
 
 def test_every_paper_has_a_notebook_and_a_make_target():
     assert {p.stem for p in (ROOT / "notebooks").glob("*.ipynb")} >= set(papers.PAPERS)
-    assert re.search(r"^PAPERS := (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split() == list(papers.PAPERS)
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^PAPERS := (.*)$", makefile, re.M)[1].split() == list(papers.PAPERS)
+    for name in papers.PAPERS:
+        assert re.search(rf"^{name}: .*\n\t.*\bfigures PAPERS={name}$", makefile, re.M), name

@@ -74,7 +74,8 @@ class Data:
 
     def read(self, row: Tensor) -> str:
         """The text of one row of token ids, as the model sees it."""
-        return " ".join(w for w in (self.words[i] for i in row.tolist()) if w not in ("<pad>", "<s>", "</s>"))
+        shown = (self.words[i].replace("<unknown>", "[rare]") for i in row.tolist())
+        return " ".join(w for w in shown if w not in ("<pad>", "<s>", "</s>"))
 
     def to(self, device) -> Data:
         moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}

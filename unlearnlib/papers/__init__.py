@@ -56,6 +56,8 @@ def settings(name: str, preset: str, **overrides) -> dict:
         values[key] = value
     if not isinstance(values["seeds"], int) or values["seeds"] < 1:
         raise ValueError(f"seeds is {values['seeds']!r}; it must be a whole number of at least 1: 3 or more give intervals.")
+    if overrides.get("seeds") is not None and "seeds" in values.get("text", {}):
+        values["text"]["seeds"] = values["seeds"]                               # an override holds for both domains
     for domain in domains(values):
         check_recipe(domain["recipe"])
         if domain["focus"] not in domain["scenarios"]:
@@ -80,6 +82,17 @@ def check_recipe(recipe: dict) -> None:
             raise ValueError(f"recipe's {key} is {value!r}; it must be of type {allowed[key].annotation or 'list'}: in YAML, write 1.0e-3.")
     if not {"epochs", "lr"} <= set(recipe):
         raise ValueError(f"recipe has {', '.join(recipe) or 'nothing'}; it must have at least epochs and lr: add them.")
+
+
+def check_plan(values: dict, kinds, studies) -> None:
+    """Raise ValueError, in one sentence, for a scenario whose kind has no settings, or a study that does not exist."""
+    for scenario in values["scenarios"]:
+        if scenario.split(":")[0] not in kinds:
+            raise ValueError(f"scenario is {scenario!r}; this preset has settings for {', '.join(kinds) or 'no scenario'}: choose one of "
+                             "these, or add the methods' settings to the preset.")
+    unknown = [study for study in values["studies"] if study not in studies]
+    if unknown:
+        raise ValueError(f"study is {unknown[0]!r}; it must be one of {', '.join(studies)}: correct the name.")
 
 
 def make(name: str, study: str, method_name: str, scenario: str, values: dict, seed: int, *, params: dict | None = None,
@@ -135,7 +148,8 @@ class Session:
         commits = sorted({r.environment["commit"] for r in self.records})
         sets = ", ".join(sorted({s.data for s in self.specs}))
         models = ", ".join(dict.fromkeys(s.model for s in self.specs))
-        return f"preset {self.preset} | {sets} | {models} | n = {self.settings['seeds']} | commit {', '.join(commits)}"
+        seeds = ", ".join(dict.fromkeys(str(d["seeds"]) for d in domains(self.settings)))
+        return f"preset {self.preset} | {sets} | {models} | n = {seeds} | commit {', '.join(commits)}"
 
     def figure(self, name: str) -> plots.Drawn | tables.Markdown:
         """Draw a figure of the paper; saves it, and exactly what was drawn, where the session writes.

@@ -117,6 +117,6 @@ def relearn(session, methods: tuple[str, ...]):
     ax.axhline(100 * target, color="0.3", linestyle="-.", linewidth=1, label="95 % of the original")
     ax.axhline(100 * target / 0.95, color="black", linestyle=":", linewidth=1.4, label="original")
     ax.set(xlabel="mini-batches of relearning", ylabel="accuracy on the forget set (%)", title="How fast does it come back?",
-           ylim=(-3, 103), xlim=(0, rows.batch.max() * 1.1))
+           ylim=(max(-3, 100 * rows.acc_forget.min() - 10), 103), xlim=(0, rows.batch.max() * 1.1))
     legend_above(figure, ax, 5)
     return figure, rows[["method", "seed", "batch", "acc_forget"]]

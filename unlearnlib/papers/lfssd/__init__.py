@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...records import Spec
-from .. import make
+from .. import check_plan, make
 from .claims import CLAIMS
 from .figures import FIGURES
 from .studies import STUDIES
@@ -17,14 +17,7 @@ FOCUS = ("alpha_ssd", "alpha_sample", "anatomy", "images", "exact", "sensitivity
 
 def plan(values: dict) -> list[Spec]:
     """Every run of the paper at the given settings (see :func:`unlearnlib.papers.settings`)."""
-    kinds = values["methods"].get("lfssd", {})
-    for scenario in values["scenarios"]:
-        if scenario.split(":")[0] not in kinds:
-            raise ValueError(f"scenario is {scenario!r}; this preset has settings for {', '.join(kinds) or 'no scenario'}: choose one of "
-                             "these, or add the methods' settings to the preset.")
-    unknown = [study for study in values["studies"] if study not in FOCUS]
-    if unknown:
-        raise ValueError(f"study is {unknown[0]!r}; it must be one of {', '.join(FOCUS)}: correct the name.")
+    check_plan(values, values["methods"].get("lfssd", {}), FOCUS)
     out = []
     for seed in range(values["seeds"]):
         for scenario in values["scenarios"]:

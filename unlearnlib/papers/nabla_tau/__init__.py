@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from ...records import Spec
-from .. import domains, make
+from .. import check_plan, domains, make
 from .claims import CLAIMS
 from .figures import FIGURES
 from .studies import STUDIES
@@ -23,14 +23,7 @@ def plan(values: dict) -> list[Spec]:
     """Every run of the paper at the given settings, images and texts (see :func:`unlearnlib.papers.settings`)."""
     out = []
     for domain in domains(values):
-        kinds = domain["methods"]["nabla_tau"]
-        for scenario in domain["scenarios"]:
-            if scenario.split(":")[0] not in kinds:
-                raise ValueError(f"scenario is {scenario!r}; this preset has settings for {', '.join(kinds)} there: choose one of these, "
-                                 "or add the methods' settings to the preset.")
-        unknown = [study for study in domain["studies"] if study not in FOCUS]
-        if unknown:
-            raise ValueError(f"study is {unknown[0]!r}; it must be one of {', '.join(FOCUS)}: correct the name.")
+        check_plan(domain, domain["methods"].get("nabla_tau", {}), FOCUS)
         for seed in range(domain["seeds"]):
             for scenario in domain["scenarios"]:
                 out += [_spec("unlearn", name, scenario, domain, seed) for name in _methods(domain, scenario)]

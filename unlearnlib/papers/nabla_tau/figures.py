@@ -95,9 +95,11 @@ def wrong_way(session):
     for ax, (metric, title, unit) in zip(axes[0], (("loss_forget", "Forget loss: does it know where to stop?", "mean forget loss (nats)"),
                                                    ("acc_test", "Utility: what is left?", ACC)), strict=True):
         scale = 1 if metric == "loss_forget" else 100
-        _curve(rows[~beyond], "neggrad_plus", metric, ax, scale=scale, linestyle="-", label="NegGrad+, tuned")
-        _curve(rows[beyond], "neggrad_plus", metric, ax, scale=scale, linestyle="--", label="NegGrad+, pushed harder")
-        _curve(rows, "nabla_tau", metric, ax, scale=scale)
+        for part, method, dash, text in ((rows[~beyond], "neggrad_plus", "-", "NegGrad+, tuned"), (rows, "nabla_tau", "-", "∇τ"),
+                                         (rows[beyond], "neggrad_plus", "--", "NegGrad+, pushed harder")):
+            for i, (_, seed) in enumerate(part[(part.method == method) & (part.row == "curve")].groupby("seed")):
+                ax.plot(seed.passes, scale * seed[metric], linestyle=dash, color=STYLE[method][1], marker=STYLE[method][2], markersize=3,
+                        alpha=0.85, linewidth=1.4, label=text if i == 0 else None)
         for method in ("original", "retrain"):
             reference_line(runs, metric, method, ax=ax, scale=scale)
         ax.set(xlabel="passes over the retain set", ylabel=unit, title=title)

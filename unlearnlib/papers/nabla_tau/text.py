@@ -304,14 +304,13 @@ def one_glance(session) -> Markdown:
         f = _run(session, text)
         for m in [m for m in f.method.unique() if m != "retrain"]:
             gaps = [scaled(paired(f, k, m, "retrain"), 100).text(1, 1) for k in ("mia_l", "mia_e", "acc_test")]
-            parts.append(f"{name}, {label(m)} {' / '.join(gaps)}")
-    return Markdown(f"*We measured* (n = {session.settings['seeds']}), minus retrained, in points of MIA_L / MIA_E / test accuracy: "
-                    f"{'; '.join(parts)}.")
+            parts.append(f"{name} (n = {f.seed.nunique()}), {label(m)} {' / '.join(gaps)}")
+    return Markdown(f"*We measured*, minus retrained, in points of MIA_L / MIA_E / test accuracy: {'; '.join(parts)}.")
 
 
 def answer(session) -> Markdown:
     """The answer to the notebook's question, from this session's records."""
-    out = [f"*We measured* (preset {session.preset}, n = {session.settings['seeds']}), at the largest fraction:"]
+    out = [f"*We measured* (preset {session.preset}), at the largest fraction:"]
     for name, text in (("Images", False), ("Text", True)):
         f = _run(session, text)
         if f.empty:
@@ -319,7 +318,7 @@ def answer(session) -> Markdown:
         share, lost = closed(f), paired(f, "acc_test", "original", "nabla_tau")
         gap = paired(f, "mia_l", "nabla_tau", "retrain")
         word = "as a retrained model" if abs(gap.mean) <= 0.03 else "not as a retrained model"
-        out.append(f"**{name}: it answers the loss attack {word}.** MIA_L goes from {_of(f, 'original', 'mia_l')} % to "
+        out.append(f"**{name} (n = {f.seed.nunique()}): it answers the loss attack {word}.** MIA_L goes from {_of(f, 'original', 'mia_l')} % to "
                    f"{_of(f, 'nabla_tau', 'mia_l')} % (retrained {_of(f, 'retrain', 'mia_l')} %), {share.text()} % of the way, for "
                    f"{lost.text()} points of test accuracy (retraining: {paired(f, 'acc_test', 'original', 'retrain').text()}).")
     wide = _run(session, False).pivot_table(index="seed", columns="method", values="epochs")
@@ -338,5 +337,6 @@ def by_hand(tau: float, alpha: float, retain_loss: float, forget_losses: list[fl
         loss = torch.tensor(value, dtype=torch.float64, requires_grad=True)
         total = objective(loss, torch.tensor(retain_loss, dtype=torch.float64), tau=tau, alpha=alpha)
         total.backward()
-        out.append({"forget loss": value, "objective": f"{float(total):.4g}", "push on the forget loss": f"{float(loss.grad) + 0.0:.4g}"})
+        push = loss.grad.item() + 0.0                                           # not -0
+        out.append({"forget loss": value, "objective": f"{total.item():.4g}", "push on the forget loss": f"{push:.4g}"})
     return Table(pd.DataFrame(out))
