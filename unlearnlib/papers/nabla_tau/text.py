@@ -318,8 +318,8 @@ def answer(session) -> Markdown:
         share, lost = closed(f), paired(f, "acc_test", "original", "nabla_tau")
         gap = paired(f, "mia_l", "nabla_tau", "retrain")
         word = "as a retrained model" if abs(gap.mean) <= 0.03 else "not as a retrained model"
-        out.append(f"**{name} (n = {f.seed.nunique()}): it answers the loss attack {word}.** MIA_L goes from {_of(f, 'original', 'mia_l')} % to "
-                   f"{_of(f, 'nabla_tau', 'mia_l')} % (retrained {_of(f, 'retrain', 'mia_l')} %), {share.text()} % of the way, for "
+        out.append(f"**{name} (n = {f.seed.nunique()}): it answers the loss attack {word}.** MIA_L goes from "
+                   f"{_of(f, 'original', 'mia_l')} % to {_of(f, 'nabla_tau', 'mia_l')} % (retrained {_of(f, 'retrain', 'mia_l')} %), {share.text()} % of the way, for "
                    f"{lost.text()} points of test accuracy (retraining: {paired(f, 'acc_test', 'original', 'retrain').text()}).")
     wide = _run(session, False).pivot_table(index="seed", columns="method", values="epochs")
     out.append(f"It cost {interval(wide.nabla_tau / wide.retrain).text()} % of retraining on images. The objective needed no change "
