@@ -20,6 +20,7 @@ from .files import ensure_writable, locked
 from .records import Record, Spec, Store, environment
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+BATCH_SIZE = 64             # where neither method nor recipe names one
 EVALUATION_EPOCHS = 0.5     # a study's own measuring, in training-epoch equivalents, where it states nothing else
 
 
@@ -143,21 +144,24 @@ def estimate(specs: list[Spec], jobs: int) -> tuple[float, float]:
     Reference models that are cached cost nothing. Times a few training steps of each model, so it takes some seconds itself.
     """
     cached = {p.stem for p in (reference.data.cache_root() / "models").glob("*.pt")}
-    epochs = seconds = 0.0
-    for name, architecture in {(s.data, s.model) for s in specs}:
-        mine = [s for s in specs if (s.data, s.model) == (name, architecture)]
-        cost = sum(run_epochs(s) for s in mine) + sum(training_epochs(j) for j in jobs_of(mine) if j.key not in cached)
-        epochs += cost
-        seconds += cost * len(reference.dataset(name).train_labels) / _images_per_second(name, architecture)
+    costs: dict[tuple[str, str, int], float] = {}                               # epochs by what decides the speed of a step
+    for s in specs:
+        at = s.data, s.model, s.hyper_parameters.get("batch_size", BATCH_SIZE)
+        costs[at] = costs.get(at, 0.0) + run_epochs(s)
+    for j in jobs_of(specs):
+        at = j.data, j.model, json.loads(j.recipe).get("batch_size", BATCH_SIZE)
+        costs[at] = costs.get(at, 0.0) + (0.0 if j.key in cached else training_epochs(j))
+    epochs = sum(costs.values())
+    seconds = sum(cost * len(reference.dataset(at[0]).train_labels) / _images_per_second(*at) for at, cost in costs.items() if cost)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return epochs, seconds / max(1, min(jobs, cores))
 
 
-def _images_per_second(name: str, architecture: str) -> float:
+def _images_per_second(name: str, architecture: str, batch_size: int) -> float:
     d = reference.dataset(name)
     model = models.build(architecture, d, 0).to(reference.device())
     images, labels = d.train_images[:256], d.train_labels[:256]
-    fit = {"epochs": 1, "lr": 0.0, "generator": torch.Generator().manual_seed(0)}
+    fit = {"epochs": 1, "lr": 0.0, "batch_size": batch_size, "generator": torch.Generator().manual_seed(0)}
     train.fit(model, images[:64], labels[:64], **fit)                           # warm up
     reference.synchronise()
     started = time.perf_counter()
