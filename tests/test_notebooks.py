@@ -19,7 +19,6 @@ from PIL import Image
 
 from unlearnlib import notebooks, papers, records
 from unlearnlib.__main__ import main
-from unlearnlib.papers.lfssd import CLAIMS, FIGURES
 from unlearnlib.records import ROOT, Store
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -53,6 +52,7 @@ def headings(path):
 
 
 notebook = pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+each_paper = pytest.mark.parametrize("paper", papers.PAPERS)
 
 
 # --- form
@@ -103,9 +103,10 @@ def test_every_figure_is_stored_as_a_picture_and_a_digest(path):
     assert calls >= 3
 
 
-def test_the_lfssd_notebook_shows_every_figure_of_the_paper_once():
-    source = "\n".join(c.source for c in cells(notebooks.source("lfssd"), "code"))
-    assert sorted(re.findall(r'\.figure\("(\w+)"\)', source)) == sorted(FIGURES)
+@each_paper
+def test_the_notebook_shows_every_figure_of_its_paper_once(paper):
+    source = "\n".join(c.source for c in cells(notebooks.source(paper), "code"))
+    assert sorted(re.findall(r'lab\.figure\("(\w+)"\)', source)) == sorted(papers.paper(paper).FIGURES)
 
 
 @notebook
@@ -186,7 +187,22 @@ def reduced():
              "alphas": [1, 2, 4, 16], "lams": [1], "batch_sizes": [16, 64], "sensitivity_alphas": [2], "per_sample_images": 40,
              "methods": {name: {"class": p, "random": p} for name, p in keep.items()} | {"mask_logit": {"class": {}}}}
     mine["recipe"]["epochs"], mine["relearn"]["batches"] = 2, 6
+    second = values["nabla_tau"]
+    for domain in (second, second["text"]):
+        domain["recipe"]["epochs"] = 2
+        domain["methods"] = {name: {kind: shorter(p) for kind, p in kinds.items()} for name, kinds in domain["methods"].items()
+                             if name in ("finetune", "neggrad_plus", "ssd", "nabla_tau")}
+    second |= {"seeds": 2, "model": "allcnn-4", "scenarios": {"random:0.1": "digits", "class:8": "digits"}, "focus": "random:0.1",
+               "grids": {}, "grid": {"fractions": [0.1, 0.3], "alphas": [0.2, 0.5], "bn_mode": "train", "max_epochs": 1}}
+    second["relearn"]["batches"], second["variants"]["alpha0 = 0 (off)"] = 6, {"alpha0": 0, "retain_epochs": 1}
+    second["text"] |= {"model": "bag-8", "scenarios": {"random:0.1": "scipy_docs"}, "focus": "random:0.1", "grids": {}}
     return values
+
+
+def shorter(params):
+    """Hyper-parameters at a fraction of the budget."""
+    budget = {"epochs": 1} if "epochs" in params else {} if "alpha" in params else {"retain_epochs": 1}
+    return params | budget | {"batch_size": 64}
 
 
 def contents(folder):
@@ -212,7 +228,9 @@ def kernel(monkeypatch, tmp_path):
     return startup
 
 
-def test_papermill_makes_everything_from_an_empty_cache_and_a_second_run_changes_no_byte(kernel, monkeypatch, tmp_path, capfd):
+@each_paper
+def test_papermill_makes_everything_from_an_empty_cache_and_a_second_run_changes_no_byte(kernel, monkeypatch, tmp_path, capfd, paper):
+    module = papers.paper(paper)
     presets = tmp_path / "presets"
     presets.mkdir()
     (presets / "digits.yaml").write_text(yaml.safe_dump(reduced()))
@@ -224,28 +242,29 @@ def test_papermill_makes_everything_from_an_empty_cache_and_a_second_run_changes
     monkeypatch.chdir(tmp_path)
     before = contents(ROOT)
 
-    assert main(["notebook", "lfssd", "--recompute"]) == 0
-    folder = tmp_path / "figures" / "digits" / "lfssd"
+    assert main(["notebook", paper, "--recompute"]) == 0
+    folder = tmp_path / "figures" / "digits" / paper
     first = contents(tmp_path / "figures")
-    wanted = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "csv")} | {"claims.md", "runs.jsonl"}
-    assert set(first) == {f"digits/lfssd/{name}" for name in wanted}
-    for name in FIGURES:
-        picture = Image.open(io.BytesIO(first[f"digits/lfssd/{name}.png"]))
-        assert picture.format == "PNG" and min(picture.size) > 200 and first[f"digits/lfssd/{name}.csv"].count(b"\n") > 2
-    assert all(f" {claim.number} |" in first["digits/lfssd/claims.md"].decode() for claim in CLAIMS)
-    assert b"preset digits | digits | allcnn-4 | n = 2" in first["digits/lfssd/claims.md"]
-    planned = {s.key for s in papers.paper("lfssd").plan(papers.settings("lfssd", "digits"))}
-    assert set(Store.fresh("digits", "lfssd").read()) == planned
+    wanted = {f"{name}.{kind}" for name in module.FIGURES for kind in ("png", "csv")} | {"claims.md", "runs.jsonl"}
+    assert set(first) == {f"digits/{paper}/{name}" for name in wanted}
+    for name in module.FIGURES:
+        picture = Image.open(io.BytesIO(first[f"digits/{paper}/{name}.png"]))
+        assert picture.format == "PNG" and min(picture.size) > 200 and first[f"digits/{paper}/{name}.csv"].count(b"\n") > 2
+    assert all(f" {claim.number} |" in first[f"digits/{paper}/claims.md"].decode() for claim in module.CLAIMS)
+    made_with = {"lfssd": "digits | allcnn-4", "nabla_tau": "digits, scipy_docs | allcnn-4, bag-8"}[paper]
+    assert f"preset digits | {made_with} | n = 2".encode() in first[f"digits/{paper}/claims.md"]
+    planned = {s.key for s in papers.paper(paper).plan(papers.settings(paper, "digits"))}
+    assert set(Store.fresh("digits", paper).read()) == planned
 
-    executed = tmp_path / "cache" / "notebooks" / "digits" / "lfssd.ipynb"
+    executed = tmp_path / "cache" / "notebooks" / "digits" / f"{paper}.ipynb"
     assert not executed.with_suffix(".failed.ipynb").exists()
-    assert sum(len(data_of(c, "image/png")) for c in cells(executed, "code")) == len(FIGURES)
+    assert sum(len(data_of(c, "image/png")) for c in cells(executed, "code")) == len(module.FIGURES)
     (injected,) = [c for c in cells(executed, "code") if "injected-parameters" in c.metadata.get("tags", [])]
     assert "recompute = True" in injected.source and "write = True" in injected.source
     assert not any(o.output_type == "error" for c in cells(executed, "code") for o in c.outputs)
 
     stamp, models = (folder / "runs.jsonl").stat().st_mtime_ns, contents(tmp_path / "cache" / "models")
-    assert main(["notebook", "lfssd", "--recompute"]) == 0
+    assert main(["notebook", paper, "--recompute"]) == 0
     assert contents(tmp_path / "figures") == first
     assert (folder / "runs.jsonl").stat().st_mtime_ns == stamp and contents(tmp_path / "cache" / "models") == models
     assert capfd.readouterr().out.count(f"executed: {executed}") == 2
@@ -296,9 +315,10 @@ def nbval(path):
     return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, cwd=path.parent)
 
 
-def test_a_stored_output_that_disagrees_with_the_code_makes_nbval_red(kernel, tmp_path):
+@each_paper
+def test_a_stored_output_that_disagrees_with_the_code_makes_nbval_red(kernel, tmp_path, paper):
     """The quick cells of the committed notebook; one word of one stored output is altered, and only that cell is red."""
-    part = nbformat.read(notebooks.source("lfssd"), as_version=4)
+    part = nbformat.read(notebooks.source(paper), as_version=4)
     part.cells = [c for c in part.cells if c.cell_type == "code" and ".figure(" not in c.source and '"cifar10"' not in c.source][:6]
     outputs = [(i, o.data) for i, c in enumerate(part.cells) for o in c.outputs if "text/plain" in o.get("data", {})]
     assert len(outputs) >= 2, "nothing is stored"

@@ -98,6 +98,9 @@ def test_the_second_domain_overrides_the_first_and_leaves_it_as_it_is():
     images, texts = papers.domains(values)
     assert images is values and texts["model"] == values["text"]["model"] != values["model"]
     assert texts["seeds"] == values["seeds"] and texts["curve"] == values["curve"]
+    own = file("cifar10")["nabla_tau"]["text"]["seeds"]
+    for seeds, wanted in ((None, own), (own + 1, own + 1)):                     # its own number of seeds, unless one is asked for
+        assert papers.domains(settings("nabla_tau", "cifar10", seeds=seeds))[1]["seeds"] == wanted
     assert papers.domains(settings("lfssd", "digits")) == [settings("lfssd", "digits")]
 
 
@@ -201,7 +204,7 @@ def test_every_run_has_its_references_and_a_method_that_knows_the_scenario(name,
     values = settings(name, preset)
     specs = papers.paper(name).plan(values)
     at = {(scenario, dataset): domain for domain in papers.domains(values) for scenario, dataset in domain["scenarios"].items()}
-    assert {s.seed for s in specs} == set(range(values["seeds"])) and {(s.scenario, s.data) for s in specs} == set(at)
+    assert {(s.scenario, s.data, s.seed) for s in specs} == {(*where, seed) for where, d in at.items() for seed in range(d["seeds"])}
     there = {(s.study, s.method, s.scenario, s.data, s.seed) for s in specs}
     for s in specs:
         domain = at[s.scenario, s.data]
@@ -584,7 +587,8 @@ def test_each_missed_band_is_discussed_and_no_other(lab):
     wide = {k: [v.mean - 1, v.mean + 1] for k, v in values.items()}
     assert repr(text.misses(lab, wide)) == "No mean missed its band this time."
     for key, value in values.items():
-        for side, shift in (("below", 5), ("above", -5)):
+        for side, sign in (("below", 1), ("above", -1)):
+            shift = sign * (5 + value.half)                                     # beyond chance
             said = repr(text.misses(lab, wide | {key: [value.mean + shift - 1, value.mean + shift + 1]}))
             assert text.MISSED[key, side] in said and said.count(" the band: ") == 1
 

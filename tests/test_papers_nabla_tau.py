@@ -13,15 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
 
-from unlearnlib import attacks, data, evaluation, papers, plots, records, reference, runs, tables, train, verify
+from unlearnlib import attacks, data, evaluation, papers, records, reference, runs, tables, train, verify
 from unlearnlib.__main__ import _plan, main, parser
 from unlearnlib.claims import FAILS, HOLDS, OPEN, UNTESTED, Interval, interval, paired
 from unlearnlib.methods import METHODS
 from unlearnlib.papers import NotAvailable, Session, domains, prose, settings
 from unlearnlib.papers.nabla_tau import CLAIMS, FIGURES, STUDIES, plan, studies, text, tuning
-from unlearnlib.papers.nabla_tau.claims import best_weights, fraction, largest, of_domain, runs_of
+from unlearnlib.papers.nabla_tau.claims import fraction, gaps, largest, of_domain, runs_of
 from unlearnlib.plots import label
 from unlearnlib.records import Record, Store, canonical
 
@@ -169,6 +168,7 @@ def test_the_emotions_are_fetched_from_their_source(monkeypatch, tmp_path, capsy
     fetched = []
     monkeypatch.setenv("UNLEARNLIB_DATA", str(tmp_path))
     monkeypatch.setattr(data, "load", data.load.__wrapped__)                    # another test may have read the real ones
+    monkeypatch.setattr(data, "DATASETS", ("goemotions",))                      # the list afterwards need not read the others
     monkeypatch.setattr(utils, "download_url", lambda url, root, md5: fetched.append((url, root, md5)))
     assert main(["data", "fetch", "goemotions"]) == 0
     assert fetched == [(f"{GOEMOTIONS_URL}{part}.tsv", str(tmp_path / "goemotions"), GOEMOTIONS[part][0]) for part in GOEMOTIONS]
@@ -241,7 +241,8 @@ def test_the_papers_attacks_are_accuracies_on_losses_and_entropies(scenario, val
     found = studies.unlearn(spec).metrics
     z_train, z_test = (reference.outputs(spec.original, part) for part in ("train", "test"))
     (loss, entropy), (loss_t, entropy_t) = scores(z_train[s.forget], d.train_labels[s.forget]), scores(z_test, d.test_labels)
-    assert found["mia_l"] == pytest.approx(attacks.loss_lr(loss, loss_t)) and found["mia_e"] == pytest.approx(attacks.loss_lr(entropy, entropy_t))
+    assert found["mia_l"] == pytest.approx(attacks.loss_lr(loss, loss_t))
+    assert found["mia_e"] == pytest.approx(attacks.loss_lr(entropy, entropy_t))
     if s.kind == "random":
         assert math.isnan(found["mia_l_class"]) and math.isnan(found["mia_e_class"])
     else:
@@ -476,7 +477,7 @@ class World:
     """
 
     def __init__(self, seeds=3, change=None, scenarios=(*FRACTIONS, "class:8"), texts=("random:0.15", "random:0.3"), noise=0.0, without=(),
-                 lacks=(), best=None, over=0.0, forget=None):
+                 lacks=(), best=None, over=-1e-3, forget=None):
         self.settings = {"scenarios": dict.fromkeys(scenarios, "digits"), "seeds": seeds, "focus": "random:0.3"}
         if texts:
             self.settings["text"] = {"scenarios": dict.fromkeys(texts, "scipy_docs")}
@@ -496,7 +497,7 @@ class World:
         for name, seed in itertools.product(["digits", "scipy_docs"] if texts else ["digits"], range(seeds)):
             at = {"data": name, "seed": seed, "method": "nabla_tau", "hp_batch_size": BATCH, "scenario": "random:0.3"}
             limit = TAU + 2 * SD / BATCH ** 0.5
-            losses = [0.5, limit + (over if seed == 0 else -1e-6), 1.0]
+            losses = [0.5, limit + (over if seed == 0 else -1e-3), 1.0]
             curves += [at | {"row": "curve", "passes": p, "loss_forget": x, "loss_forget_sd": sd}
                        for p, x, sd in ((0.0, 0.1, 9.0), (6.0, 0.9, SD))]
             curves += [at | {"row": "epoch", "epoch": e, "tau": TAU, "forget_loss": x, "alpha": 0.5, "active": a}
@@ -570,23 +571,37 @@ def test_a_claim_fails_where_its_reason_is_missing(number, change):
 
 def test_a_forget_loss_beyond_the_target_and_its_noise_is_overshoot():
     """The noise is that of a batch of the method's own size, from the spread of single losses at the end."""
-    assert verdict(8, World(over=-1e-6)).status == HOLDS
+    assert verdict(8, World(over=-1e-6)).status == HOLDS == verdict(8, World(over=-1.5)).status
     found = verdict(8, World(over=0.01))
     assert found.status == FAILS and "4 of 6 models" in found.evidence          # the first seed, images and text
-    assert "active in 100 % to 60 % of" in found.evidence
+    for name in ("digits", "scipy_docs"):
+        assert f"{name}: ReLU active in 100 % of the first pass's and 90 % of the last's" in found.evidence
 
 
 @pytest.mark.parametrize("best, status", [({0.15: 0.25 / 2}, HOLDS), ({0.3: 1.0}, HOLDS), ({0.15: 0.25 / 3}, FAILS), ({0.3: 1.5}, FAILS)])
-def test_the_best_starting_weight_must_be_near_the_rule_at_every_fraction(best, status):
-    assert verdict(9, World(best=best)).status == status
+def test_a_weight_near_the_rule_must_be_best_at_every_fraction(best, status):
+    """Near: within a factor 2."""
+    found = verdict(9, World(best=best))
+    assert found.status == status and found.evidence.count("points nearer") == 2
 
 
-def test_the_best_weight_is_nearest_to_half_seed_by_seed():
-    """Seeds on either side of 50 % must not average out."""
-    rows = [{"seed": s, "fraction": 0.3, "rule": 0.5, "alpha0": a, "mia_l": 0.5 + sign * g}
-            for a, g in ((0.25, 0.2), (0.5, 0.05)) for s, sign in enumerate((1, 1 if a == 0.5 else -1))]
-    found = best_weights(SimpleNamespace(rows=lambda study: pd.DataFrame(rows)))
-    assert found.alpha0.tolist() == [0.5] and found.gap.tolist() == pytest.approx([0.05])
+def weights(seeds, **gap):
+    """A grid of one fraction: the rule's weight against one beyond a factor 2, each with its MIA_L minus 50 % seed by seed."""
+    rows = [{"seed": s, "fraction": 0.3, "rule": 0.5, "alpha0": {"near": 0.5, "far": 0.1}[k], "mia_l": 0.5 + v}
+            for k, values in gap.items() for s, v in enumerate(values[:seeds])]
+    world = World(seeds=seeds)
+    world.studies["grid"] = pd.DataFrame(rows)
+    return world
+
+
+def test_weights_are_compared_seed_by_seed():
+    """Seeds on either side of 50 % must not average out, and seeds that disagree leave it open."""
+    assert verdict(9, weights(2, near=(0.05, 0.05), far=(0.2, -0.2))).status == HOLDS
+    assert verdict(9, weights(2, near=(0.2, -0.2), far=(0.05, 0.05))).status == FAILS
+    assert verdict(9, weights(2, near=(0.05, 0.2), far=(0.1, 0.1))).status == OPEN
+    assert verdict(9, weights(1, near=(0.05,), far=(0.2,))).status == UNTESTED
+    assert verdict(9, weights(2, near=(0.05, 0.05))).status == UNTESTED         # nothing to compare with
+    assert gaps(weights(2, near=(0.05, -0.1), far=(0.2, 0.3))).gap.tolist() == pytest.approx([0.05, 0.1, 0.2, 0.3])
 
 
 @pytest.mark.parametrize("forget", [{"tau from seen data": 0.2}, {"as published": 0.105}, {"as published": 0.0}])
@@ -668,7 +683,7 @@ def test_neither_reference_is_a_baseline():
     assert found.status == HOLDS and "than amnesiac" in found.evidence
 
 
-ONE_SEED = [pytest.param(n, marks=pytest.mark.xfail(reason="its verdict does not look at the number of seeds")) if n in (8, 9, 10) else n
+ONE_SEED = [pytest.param(n, marks=pytest.mark.xfail(reason="its verdict does not look at the number of seeds")) if n in (8, 10) else n
             for n in range(1, 13)]
 
 
@@ -743,53 +758,113 @@ def test_without_curves_the_other_quantities_are_still_measured():
     assert found["settles"].n == 0 and found["closed"].n == 3
 
 
-@pytest.mark.parametrize("mia_l, words", [(0.555, "as a retrained model"), (0.70, "not as a retrained model"), (0.50, "not as a retrained model")])
-def test_the_answer_says_as_a_retrained_model_only_within_three_points(mia_l, words):
+@pytest.mark.parametrize("mia_l, word", [(0.555, "yes"), (0.579, "yes"), (0.581, "no"), (0.521, "yes"), (0.50, "no")])
+def test_the_answer_says_yes_only_within_three_points(mia_l, word):
     said = repr(text.answer(World(change={("random", "random:0.3", MINE): {"mia_l": mia_l}})))
-    assert f"**Images: it answers the loss attack {words}.**" in said and "**Text: it answers the loss attack as a retrained model.**" in said
-    assert f"MIA_L goes from 80.0 ± 0.0 % to {100 * mia_l:.1f} ± 0.0 % (retrained 55.0 ± 0.0 %)" in said
-    assert "Text" not in repr(text.answer(World(texts=()))).replace("Text:", "Text") or "**Text" not in repr(text.answer(World(texts=())))
+    assert "(preset made up)" in said and f"**Images (n = 3): 3 % yes, 15 % yes, 30 % {word}.** At 30 %, MIA_L goes" in said
+    assert "**Text (n = 3): 15 % yes, 30 % yes.** At 30 %, MIA_L goes from 95.0" in said
+    assert f"from 80.0 ± 0.0 % to {100 * mia_l:.1f} ± 0.0 % (retrained 55.0 ± 0.0 %), for 0.4 ± 0.0 points" in said
+    assert "(retraining: 1.0 ± 0.0)" in said and "It cost 35.7 ± 0.0 % of retraining on images" in said
+    assert "Text" not in repr(text.answer(World(texts=())))
+
+
+def test_the_answer_is_inconclusive_where_seeds_contradict_one_another_and_says_so_of_one_seed():
+    assert "Images (n = 3): 3 % inconclusive, 15 % inconclusive, 30 % inconclusive." in repr(text.answer(World(noise=0.2)))
+    assert "Images (n = 1): 3 % one seed, 15 % one seed, 30 % one seed." in repr(text.answer(World(seeds=1)))
 
 
 def test_the_expectation_is_scored_fraction_by_fraction():
-    said = repr(text.expected(World(change={("random", "random:0.15", MINE): {"mia_l": 0.59}})))
-    assert "3 % yes (0.5 ± 0.0 points; the original 25.0 ± 0.0); 15 % no (4.0 ± 0.0 points; the original 25.0 ± 0.0); 30 % yes" in said
+    change = {("random", "random:0.15", MINE): {"mia_l": 0.59, "acc_forget": 0.95}}
+    said = repr(text.expected(World(change=change)))
+    assert "3 % **yes** (0.5 ± 0.0 points; the original 25.0 ± 0.0; forget accuracy of ∇τ 0.0 ± 0.0); 15 % **no** (4.0 ± 0.0 points" in said
+    assert "forget accuracy of ∇τ 5.0 ± 0.0); 30 % **yes**" in said and "one seed" in repr(text.expected(World(seeds=1)))
     assert tables.MISSING in repr(text.expected(World(texts=()), text=True))
 
 
+CLASS_LOSSES = {("class", None, m): {"loss_forget": x, "mia_l_class": a} for m, x, a in
+                (("original", 0.1, 0.8), ("retrain", 5.0, 0.6), (MINE, 1.25, 0.55))}
+
+
 def test_class_removal_in_a_sentence():
-    world = World(change={("class", None, m): {"loss_forget": x} for m, x in (("original", 0.1), ("retrain", 5.0), (MINE, 1.25))})
-    said = repr(text.class_reading(world))
-    assert "higher (2.0 ± 0.0 points)" in said and "forget loss 1.25 ± 0.00 nats (retrained 5.00 ± 0.00)" in said
+    said = repr(text.class_reading(World(change=CLASS_LOSSES)))
+    assert "target at the start is 1.20 ± 0.00 nats, the forget loss at the end 1.25 ± 0.00 (retrained 5.00 ± 0.00)" in said
+    assert "on the class higher (2.0 ± 0.0 points)" in said and "own test images lower (-5.0 ± 0.0)" in said
     assert repr(text.class_reading(World(scenarios=FRACTIONS))) == ""
+    assert f"target at the start is {tables.MISSING}" in repr(text.class_reading(World(change=CLASS_LOSSES, lacks=("curve",))))
+
+
+def test_the_audit_names_who_is_nearest():
+    """Neither reference is a candidate."""
+    near = {m: {"acc_retain": 0.9, "js_forget": x} for m, x in (("original", 0.3), ("retrain", 0.0), (MINE, 0.1), ("finetune", 0.2),
+                                                                ("amnesiac", 0.2), ("ssd", 0.3))}
+    change = {("random", None, m): v for m, v in near.items()}
+    gap = (0 + 0 + 0.6 + 0.5) / 4                                               # forget, retain and test accuracy, and MIA_L, in points
+    said = repr(text.audit_reading(World(change=change)))
+    assert f"nearest to retrained by Avg.Gap: ∇τ ({gap:.1f} ± 0.0; ∇τ {gap:.1f} ± 0.0), by ToW: ∇τ (0.99 ± 0.00" in said
+    assert "lower (-0.200 ± 0.000)" in said
+    change["random", None, "amnesiac"] = near["amnesiac"] | {"mia_l": 0.55, "acc_test": 0.89}
+    assert f"nearest to retrained by Avg.Gap: amnesiac (0.0 ± 0.0; ∇τ {gap:.1f} ± 0.0)" in repr(text.audit_reading(World(change=change)))
 
 
 def test_one_glance_has_every_method_beside_retrained():
     said = repr(text.one_glance(World(seeds=2)))
-    assert "(n = 2)" in said and f"images, {label(MINE)} 0.5 ± 0.0 / 0.5 ± 0.0 / 0.6 ± 0.0" in said and f"text, {label('finetune')} 30.0" in said
-    assert f", {label('retrain')} " not in said
+    assert f"images (n = 2), {label(MINE)} 0.5 ± 0.0 / 0.5 ± 0.0 / 0.6 ± 0.0" in said
+    assert f"text (n = 2), {label('finetune')} 30.0" in said and f", {label('retrain')} " not in said
 
 
 def test_the_noise_is_binomial_in_the_size_of_the_smaller_set():
     """1.96 standard deviations of a share of n guesses, both sides counted; each scenario once."""
-    specs = [small(scenario=s, seed=k) for k in range(2) for s in ("random:0.1", "random:0.45", "class:8")] + [small(values=WORDS)]
+    values = SMALL | {"scenarios": SMALL["scenarios"] | {"random:0.45": "digits"}}
+    specs = [small(scenario=s, seed=k, values=values) for k in range(2) for s in values["scenarios"]] + [small(values=WORDS)]
     said = repr(text.noise(SimpleNamespace(specs=specs)))
     for name, n in (("digits 10 %", 200), ("digits 45 %", 2 * 399), ("scipy_docs 10 %", 240)):
         assert said.count(f"{name} ±{98 / n ** 0.5:.1f}") == 1
     assert "class" not in said and said.endswith(".")
 
 
-def test_examples_are_the_first_texts_with_their_labels():
-    shown = text.examples(World(), texts=2).frame
-    d = data.load("scipy_docs")
-    assert shown.text.tolist() == [d.read(d.train_images[i]) for i in range(2)]
-    assert shown.label.tolist() == [d.class_names[int(d.train_labels[i])] for i in range(2)]
-    assert "no text" in repr(text.examples(World(texts=())))
+def reads(seeds=2):
+    """A session with single texts: two seeds, of which the first is shown, two roles, three models; and single images beside them."""
+    world, rows = World(), []
+    for name, seed, (role, said), (model, p) in itertools.product(
+            ("digits", "scipy_docs"), range(seeds), (("kept, surest", "solve it"), ("held out", "read me")),
+            (("original", 0.9), ("nabla_tau", 0.5), ("retrain", 0.25))):
+        rows.append({"row": "strip", "data": name, "seed": seed, "role": role, "model": model, "p_label": p - 0.1 * seed,
+                     "text": f"{said} {seed}" if name == "scipy_docs" else NAN, "name": "linalg" if name == "scipy_docs" else NAN})
+        rows.append(rows[-1] | {"row": "forgotten", "text": NAN})
+    world.studies["images"] = pd.DataFrame(rows)
+    return world
 
 
-def test_a_text_with_several_labels_has_all_their_names():
-    d = SimpleNamespace(train_labels=torch.tensor([[True, False, True], [False, False, True]]), class_names=("joy", "fear", "pride"))
-    assert [text._names(d, i) for i in range(2)] == ["joy, pride", "pride"]
+def test_examples_and_five_texts_are_those_of_the_first_seed():
+    shown = text.examples(reads()).frame
+    assert shown.label.tolist() == ["linalg"] * 2 and shown.text.tolist() == ["solve it 0", "read me 0"]
+    assert len(text.examples(reads(), texts=1).frame) == 1
+    shown = text.five_texts(reads()).frame
+    assert shown.role.tolist() == ["kept, surest", "held out"] and shown.text.tolist() == ["solve it 0", "read me 0"]
+    for model, p in (("original", "90.0"), ("nabla_tau", "50.0"), ("retrain", "25.0")):
+        assert shown[f"{label(model)} (%)"].tolist() == [p, p]
+
+
+def test_without_single_texts_it_is_said():
+    images = reads()
+    images.studies["images"] = images.studies["images"].query("data == 'digits'")
+    for world in (World(), World(texts=()), images):
+        for show in (text.examples, text.five_texts):
+            assert repr(show(world)) == "*Not available:* preset made up has no single texts."
+
+
+@pytest.mark.parametrize("scenario, values", [("random:0.1", SMALL), ("random:0.1", WORDS)])
+def test_single_samples_keep_their_words_where_they_are_texts(scenario, values):
+    spec = small("images", scenario=scenario, values=values, **FAST)
+    d = data.load(spec.data)
+    strip = [r for r in STUDIES["images"].function(spec).rows if r["row"] == "strip"]
+    assert len(strip) == 15 and {r["model"] for r in strip} == {"original", "nabla_tau", "retrain"}
+    for row in strip:
+        if d.words:
+            x = (d.train_images if row["part"] == "train" else d.test_images)[row["image"]]
+            assert row["text"] == d.read(x) and row["name"] == d.class_names[row["label"]]
+        else:
+            assert "text" not in row
 
 
 def test_the_example_by_hand():
@@ -820,8 +895,19 @@ def test_predictions_leave_out_what_was_not_measured():
 
 @pytest.mark.parametrize("mean, side", [(1.99, "below"), (4.01, "above"), (2.0, None), (4.0, None), (3.0, None)])
 def test_only_a_missed_band_is_explained_on_its_own_side(mean, side):
-    said = repr(prose.misses({"a": Interval(mean, 9.0, 3), "b": Interval(1, 0, 3)}, QUANTITIES, REASONS, BANDS, {"a": "A note.", "b": "No."}))
+    values = {"a": Interval(mean, 0.001, 3), "b": Interval(1, 0, 3)}
+    said = repr(prose.misses(values, QUANTITIES, REASONS, BANDS, {"a": "A note.", "b": "No."}))
     assert said == (f"*quantity a (%)* came out {side} the band: a is {side}. A note." if side else "No mean missed its band this time.")
+
+
+@pytest.mark.parametrize("mean, half, chance", [(1.5, 0.5, True), (1.5, 0.49, False), (4.5, 0.5, True), (4.5, 0.49, False),
+                                               (9.0, 9.0, True)])
+def test_no_reason_is_given_for_a_mean_whose_interval_reaches_into_the_band(mean, half, chance):
+    said = repr(prose.misses({"a": Interval(mean, half, 3), "b": Interval(1, 0, 3)}, QUANTITIES, REASONS, BANDS, {"a": "A note."}))
+    if chance:
+        assert said == "Outside by their mean alone, which may be chance: *quantity a (%)*."
+    else:
+        assert "came out" in said and said.endswith("A note.")
 
 
 def test_what_was_not_measured_missed_no_band():
@@ -846,3 +932,431 @@ def test_relearning_is_relative_to_retrained_seed_by_seed():
 
 def test_scaling_moves_mean_and_width_alike():
     assert prose.scaled(Interval(0.5, 0.25, 3), 100) == Interval(50, 25, 3)
+
+
+# --- the reference records: figures
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The reference session; it must compute nothing."""
+    def refuse(spec):
+        raise AssertionError(f"computed: {spec}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNLEARNLIB_FIGURES", str(tmp_path_factory.mktemp("figures")))
+        patch.setattr(runs, "compute", refuse)
+        yield Session("nabla_tau", "digits")
+
+
+@pytest.fixture
+def drawn(lab):
+    return lambda name: FIGURES[name](lab)
+
+
+def images_and_texts(lab):
+    """(name of the kind, data, focus) of both domains, in the order of the panels."""
+    return [(word, d["scenarios"][d["focus"]], d["focus"]) for word, d in zip(("images", "text"), domains(lab.settings), strict=True)]
+
+
+def of(lab, study="unlearn", method=None, scenario=None, name="digits"):
+    """Records of a study, seed by seed."""
+    found = [r for r in lab.records if (r.spec.study, r.spec.data, r.spec.scenario) ==
+             (study, name, scenario or lab.settings["focus"]) and method in (None, r.spec.method)]
+    assert found, (study, method, scenario, name)
+    return sorted(found, key=lambda r: r.spec.seed)
+
+
+def metric(lab, key, method, scenario=None, name="digits"):
+    return [r.metrics[key] for r in of(lab, "unlearn", method, scenario, name)]
+
+
+def mean(lab, key, method, scenario=None, name="digits"):
+    return statistics.mean(metric(lab, key, method, scenario, name))
+
+
+def curve_of(lab, method, name, key, seed=None, **params):
+    """One list a seed of the points of a curve; ``params`` choose between runs of one method."""
+    return [[row[key] for row in r.rows if row["row"] == "curve"] for r in of(lab, "curve", method, name=name)
+            if seed in (None, r.spec.seed) and params.items() <= r.spec.hyper_parameters.items()]
+
+
+def lines(ax):
+    return {line.get_label(): np.asarray(line.get_xydata(), dtype=float) for line in ax.lines if not line.get_label().startswith("_")}
+
+
+def test_curves_are_means_over_seeds_against_passes(lab, drawn):
+    figure, numbers = drawn("curves")
+    for row, (word, name, focus) in enumerate(images_and_texts(lab)):
+        for ax, key in zip(figure.axes[3 * row:3 * row + 3], ("mia_l", "mia_e", "acc_test"), strict=True):
+            assert ax.get_title(loc="left").startswith(f"{word}: ")
+            assert set(lines(ax)) >= {label(m) for m in ("nabla_tau", "finetune", "original", "retrain")}
+            for method in ("nabla_tau", "finetune"):
+                found = lines(ax)[label(method)]
+                wanted = [[statistics.mean(point) for point in zip(*curve_of(lab, method, name, k), strict=True)] for k in ("passes", key)]
+                assert found[:, 0] == pytest.approx(wanted[0]) and found[:, 1] == pytest.approx([100 * v for v in wanted[1]])
+                part = numbers[(numbers.data == name) & (numbers.method == method) & (numbers.metric == key)].sort_values("point")
+                assert part["mean"].tolist() == pytest.approx(wanted[1]) and set(part.n) == {len(of(lab, "curve", method, name=name))}
+            for method in ("original", "retrain"):
+                assert lines(ax)[label(method)][:, 1] == pytest.approx(100 * mean(lab, key, method, focus, name))
+        assert figure.axes[3 * row].get_ylim() == figure.axes[3 * row + 1].get_ylim()       # the two attacks have one scale
+
+
+def test_the_wrong_way_has_a_line_a_seed_the_stronger_push_dashed(lab, drawn):
+    figure, numbers = drawn("wrong_way")
+    beyond = {k: lab.settings["wrong_way"][k] for k in ("lr", "retain_weight")}
+    tuned = {k: lab.settings["methods"]["neggrad_plus"]["random"][k] for k in ("lr", "retain_weight")}
+    wanted = [("neggrad_plus", tuned, "-"), ("nabla_tau", {}, "-"), ("neggrad_plus", beyond, "--")]
+    for ax, (key, scale) in zip(figure.axes, (("loss_forget", 1), ("acc_test", 100)), strict=True):
+        found = [line for line in ax.lines if len(line.get_xdata()) > 2]
+        curves = [(c, x, dash) for m, params, dash in wanted for c, x in
+                  zip(curve_of(lab, m, "digits", key, **params), curve_of(lab, m, "digits", "passes", **params), strict=True)]
+        assert len(found) == len(curves) == 3 * lab.settings["seeds"]
+        for line, (curve, passes, dash) in zip(found, curves, strict=True):
+            assert line.get_xdata().tolist() == passes and line.get_ydata().tolist() == pytest.approx([scale * v for v in curve])
+            assert line.get_linestyle() == dash
+        assert lines(ax)["retrained"][:, 1] == pytest.approx(scale * mean(lab, key, "retrain"))
+    assert set(numbers.beyond) == {False, True} and set(numbers[numbers.beyond].method) == {"neggrad_plus"}
+
+
+def test_inside_are_the_means_of_each_forget_epoch(lab, drawn):
+    figure, _ = drawn("inside")
+    for row, (word, name, focus) in enumerate(images_and_texts(lab)):
+        left, right = figure.axes[2 * row:2 * row + 2]
+        assert left.get_title(loc="left").startswith(word) and right.get_title(loc="left").startswith(word)
+        (target,) = left.containers
+        shown = {"tau": target.lines[0].get_xydata(), "forget_loss": lines(left)["forget loss of the batches"],
+                 "alpha": lines(right)["weight α"], "active": lines(right)["batches below target"]}
+        for key, points in shown.items():
+            epochs = [{row["epoch"]: row[key] for row in r.rows if row["row"] == "epoch"} for r in of(lab, "curve", "nabla_tau", name=name)]
+            for epoch, value in points:
+                assert value == pytest.approx(statistics.mean(e[epoch] for e in epochs))
+            assert len(points) == len(epochs[0]) > 3
+        assert lines(left)["retrained"][:, 1] == pytest.approx(mean(lab, "loss_forget", "retrain", focus, name))
+
+
+def areas(numbers):
+    return (0.2 * numbers.groupby(["data", "model", "part"]).density.sum()).tolist()
+
+
+def test_histograms_are_mean_densities(lab, drawn):
+    figure, numbers = drawn("histograms")
+    assert areas(numbers) == pytest.approx([1] * 12, rel=1e-4)
+    for row, (word, name, _) in enumerate(images_and_texts(lab)):
+        for ax, model in zip(figure.axes[3 * row:3 * row + 3], ("original", "nabla_tau", "retrain"), strict=True):
+            assert ax.get_title(loc="left") == f"{word}: {label(model)}" and ax.get_yscale() == "log"
+            recorded = of(lab, "curve", "nabla_tau", name=name)
+            for bars, part in zip(ax.containers, ("test", "forget"), strict=True):
+                first = [sum(r["density"] for r in x.rows if (r["row"], r.get("model"), r.get("part")) == ("density", model, part)
+                             and r["loss"] < 0.1) for x in recorded]
+                (drawn_first,) = [b.get_height() for b in bars if b.get_x() < 0.1] or [0]
+                assert drawn_first == pytest.approx(statistics.mean(first))
+
+
+def test_densities_integrate_to_one_also_where_texts_have_seeds_of_their_own(lab):
+    fewer = Session("nabla_tau", "digits", text=lab.settings["text"] | {"seeds": 2})
+    assert {len(of(fewer, "curve", "nabla_tau", name=name)) for _, name, _ in images_and_texts(fewer)} == {2, lab.settings["seeds"]}
+    assert areas(FIGURES["histograms"](fewer)[1]) == pytest.approx([1] * 12, rel=1e-4)
+
+
+def test_variants_are_means_and_the_unchanged_one_is_on_top(lab, drawn):
+    figure, _ = drawn("variants")
+    for row, (_, name, focus) in enumerate(images_and_texts(lab)):
+        recorded = of(lab, "variants", "nabla_tau", name=name)
+        names = [t.get_text() for t in figure.axes[3 * row].get_yticklabels()]
+        assert names[0].startswith("as ") and sorted(names) == sorted(domains(lab.settings)[row]["variants"])
+        for ax, key in zip(figure.axes[3 * row:3 * row + 3], ("mia_l", "acc_forget", "acc_test"), strict=True):
+            (container,) = ax.containers
+            for x, y in container.lines[0].get_xydata():
+                values = [r[key] for x_ in recorded for r in x_.rows if r["variant"] == names[int(y)]]
+                assert x == pytest.approx(100 * statistics.mean(values)) and len(values) == domains(lab.settings)[row]["seeds"]
+            for method in ("original", "retrain"):
+                assert lines(ax)[label(method)][:, 0] == pytest.approx(100 * mean(lab, key, method, focus, name))
+        assert ax.yaxis_inverted()
+
+
+def test_cells_of_the_grid_are_means_and_the_rule_is_where_it_belongs(lab, drawn):
+    figure, _ = drawn("grid")
+    options = lab.settings["grid"]
+    recorded = of(lab, "grid", "nabla_tau")
+    start = dict(enumerate(metric(lab, "acc_test", "original")))
+    show = {0: lambda r, seed: abs(r["mia_l"] - 0.5), 1: lambda r, seed: start[seed] - r["acc_test"], 2: lambda r, seed: r["acc_forget"]}
+    for k, ax in enumerate(figure.axes[:3]):
+        cells = {t.get_position(): t.get_text() for t in ax.texts}
+        assert len(cells) == len(options["fractions"]) * len(options["alphas"])
+        for (j, f), (i, a) in itertools.product(enumerate(options["fractions"]), enumerate(options["alphas"])):
+            values = [show[k](row, r.spec.seed) for r in recorded for row in r.rows if (row["fraction"], row["alpha0"]) == (f, a)]
+            assert len(values) == lab.settings["seeds"]
+            assert float(cells[j, i]) == pytest.approx(100 * statistics.mean(values), abs=0.051)
+        (rule,) = lines(ax).values()
+        between = np.interp([5 / 3 * f for f in options["fractions"]], options["alphas"], range(len(options["alphas"])))
+        assert rule[:, 1] == pytest.approx(between)
+
+
+def test_cost_is_that_of_the_largest_fraction(lab, drawn):
+    figure, numbers = drawn("cost")
+    scenario = max((s for s in lab.settings["scenarios"] if s.startswith("random")), key=fraction)
+    for ax, key in zip(figure.axes, ("mia_l", "acc_test"), strict=True):
+        found = {c.get_label(): np.asarray(c.lines[0].get_xydata(), dtype=float)[0] for c in ax.containers}
+        assert set(found) == {label(m) for m in numbers.method.unique() if m != "original"} >= {label(MINE), label("scrub_r")}
+        for method in ("retrain", "ssd", MINE, "scrub"):
+            epochs = [r.timing["epochs"] for r in of(lab, "unlearn", method, scenario)]
+            assert found[label(method)] == pytest.approx([statistics.mean(epochs), 100 * mean(lab, key, method, scenario)])
+        assert lines(ax)["original"][:, 1] == pytest.approx(100 * mean(lab, key, "original", scenario))
+
+
+def test_the_ruler_has_every_method_of_the_focus(lab, drawn):
+    _, numbers = drawn("ruler")
+    assert set(numbers.method) == {r.spec.method for r in of(lab)} and set(numbers.n) == {lab.settings["seeds"]}
+    part = numbers[numbers.metric == "mia_l"].set_index("method")
+    start, end = (mean(lab, "mia_l", m) for m in ("original", "retrain"))
+    assert part.position[MINE] == pytest.approx((mean(lab, "mia_l", MINE) - start) / (end - start))
+    assert part.position["original"] == pytest.approx(0) and part.position["retrain"] == pytest.approx(1)
+
+
+def test_relearning_and_the_strip_show_the_images(lab, drawn):
+    _, numbers = drawn("relearn")
+    assert set(numbers.method) == {MINE, "finetune", "retrain"} and set(numbers.seed) == set(range(lab.settings["seeds"]))
+    first = of(lab, "relearn", MINE)[0]
+    assert numbers[(numbers.method == MINE) & (numbers.seed == 0)].acc_forget.tolist() == [r["acc_forget"] for r in first.rows]
+    _, numbers = drawn("strip")
+    assert len(numbers) == 15 and set(numbers.model) == {"original", MINE, "retrain"}
+    shown = [r["p_label"] for r in of(lab, "images", MINE)[0].rows if r["row"] == "strip"]
+    assert numbers.p_label.tolist() == shown
+
+
+# --- the reference records: sentences and tables
+
+@pytest.mark.parametrize("name", text.READINGS)
+def test_every_reading_is_a_sentence_with_numbers(lab, name):
+    said = repr(text.reading(lab, name))
+    assert said.startswith("*We measured:* ") and said.endswith(".") and "\n" not in said
+    assert re.search(r"\d", said) or name == "ruler"                            # it names methods
+    assert "nan" not in said and "not available" not in said and ".." not in said
+
+
+def test_every_figure_with_numbers_has_its_reading():
+    assert set(text.READINGS) == set(FIGURES) - {"data", "strip"}
+
+
+def test_readings_quote_the_records(lab):
+    said = {name: repr(text.reading(lab, name)) for name in text.READINGS}
+    for word, name, focus in images_and_texts(lab):
+        share = f"{100 * fraction(focus):g} %"
+        three = ", ".join(f"{label(m)} {interval(metric(lab, 'mia_l', m, focus, name)).text()}" for m in
+                          ("original", "finetune", MINE, "retrain"))
+        assert f"{word} at {share}: MIA_L {three} %" in said["curves"]
+        both = [f"{label(m)} {' / '.join(interval(metric(lab, k, m, focus, name)).text(2, 1) for k in ('loss_forget', 'loss_test'))}"
+                for m in ("original", MINE, "retrain")]
+        assert f"{word}, forget / test samples: mean loss {', '.join(both)}; share in the first bar" in said["histograms"]
+        low = [[sum(r["density"] for r in x.rows if (r["row"], r.get("model"), r.get("part"), r.get("loss")) == ("density", MINE, part, 0.0))
+                for x in of(lab, "curve", MINE, focus, name)] for part in ("forget", "test")]
+        assert f"{label(MINE)} {' / '.join(interval([0.2 * v for v in part]).text(0) for part in low)}" in said["histograms"]
+        epochs = [[r for r in x.rows if r["row"] == "epoch"] for x in of(lab, "curve", MINE, focus, name)]
+        assert (f"{name}: target {interval([e[0]['tau'] for e in epochs]).text(2, 1)} at first, "
+                f"{interval([e[-1]['tau'] for e in epochs]).text(2, 1)} at the last refresh") in said["inside"]
+        assert f"in {interval([e[0]['active'] for e in epochs]).text()} % of the first" in said["inside"]
+    end = [c[-1] for c in curve_of(lab, MINE, "digits", "loss_forget")]
+    assert f"∇τ: {interval(end).text(2, 1)} and" in said["wrong_way"]
+    for params in (lab.settings["methods"]["neggrad_plus"]["random"], lab.settings["wrong_way"]):
+        weight = params["retain_weight"]
+        ends = [c[-1] for c in curve_of(lab, "neggrad_plus", "digits", "loss_forget", retain_weight=weight)]
+        assert f"retain weight {weight:g}: forget loss {interval(ends).text(2, 1)}" in said["wrong_way"]
+    ratio = [a.timing["epochs"] / b.timing["epochs"] for a, b in zip(of(lab, "unlearn", MINE), of(lab, "unlearn", "retrain"), strict=True)]
+    assert f"∇τ costs {interval(ratio).text()} % of our retraining" in said["cost"]
+    for method in ("nabla_tau", "finetune", "retrain"):
+        batches = sorted(math.inf if math.isnan(r.metrics["batches"]) else r.metrics["batches"] for r in of(lab, "relearn", method))
+        start = interval([r.rows[0]["acc_forget"] for r in of(lab, "relearn", method)])
+        assert f"{label(method)} {', '.join(f'{b:g}' for b in batches)} (starting from {start.text()} %)" in said["relearn"]
+    for name, domain in zip(("digits", "scipy_docs"), domains(lab.settings), strict=True):
+        rows = [r for x in of(lab, "variants", MINE, name=name) for r in x.rows]
+        value = {v: [r["mia_l"] for r in rows if r["variant"] == v] for v in domain["variants"]}
+        base = next(v for v in value if v.startswith("as "))
+        for v in value:
+            gap = interval(np.subtract(value[v], value[base])).text()
+            assert (f"{name}, {v}: " in said["variants"]) == (v != base) and (v == base or f"({gap})" in said["variants"])
+
+
+def test_the_readings_of_the_grid_name_the_best_weight_of_every_fraction(lab):
+    said = repr(text.reading(lab, "grid"))
+    cells = {}
+    for r in of(lab, "grid", MINE):
+        for row in r.rows:
+            cells.setdefault((row["fraction"], row["alpha0"]), []).append(abs(row["mia_l"] - 0.5))
+    for f in lab.settings["grid"]["fractions"]:
+        best = min(lab.settings["grid"]["alphas"], key=lambda a: statistics.mean(cells[f, a]))
+        ruled = min(lab.settings["grid"]["alphas"], key=lambda a: abs(a - 5 / 3 * f))
+        shown = [f"{interval(cells[f, a]).text()} at {word}{a:g}" for a, word in ((best, "α₀ = "), (ruled, "the rule's "))]
+        assert f"{100 * f:g} %: {', '.join(shown)}" in said
+
+
+def test_the_ruler_names_who_is_within_the_spread_of_retrained_seeds(lab, monkeypatch):
+    frame = lab.frame()
+    assert text.reading(lab, "ruler").text.count(label("retrain")) == 0
+    as_retrained = frame[frame.method == "retrain"].assign(method="scrub")
+    for mine, said in ((as_retrained, label("scrub")), *((as_retrained.assign(**{k: 9.0}), "nobody") for k in ("mia_e", "acc_test"))):
+        other = pd.concat([frame[frame.method.isin(["original", "retrain"])], mine])
+        monkeypatch.setattr(lab, "frame", lambda study="unlearn", other=other: other)
+        assert repr(text.reading(lab, "ruler")).endswith(f"test accuracy: {said}.")
+
+
+def test_tables_have_ours_beside_retrained_and_nothing_published(lab):
+    for index, domain in enumerate(domains(lab.settings)):
+        table = text.paper_table(lab, text=bool(index)).frame
+        scenarios = [s for s in domain["scenarios"] if s.startswith("random")]
+        assert list(dict.fromkeys(table.scenario)) == scenarios and set(table.n) == {domain["seeds"]}
+        for scenario, part in table.groupby("scenario"):
+            assert {"original", "retrained", "fine-tuned", "∇τ"} <= set(part.method)
+            for method in ("retrain", MINE):
+                row = part[part.method == label(method)].iloc[0]
+                for heading, key in (("MIA_L (%)", "mia_l"), ("MIA_E (%)", "mia_e"), ("retain acc (%)", "acc_retain"),
+                                     ("test acc (%)", "acc_test"), ("forget acc (%)", "acc_forget")):
+                    assert row[heading] == interval(metric(lab, key, method, scenario, domain["scenarios"][scenario])).text()
+        assert table.columns[-1] == "published: MIA_L / MIA_E" and set(table.iloc[:, -1]) == {tables.MISSING}
+    assert {"amnesiac", "SCRUB", "SCRUB+R", "NegGrad+", "SSD"} <= set(text.paper_table(lab).frame.method)
+
+
+def test_the_class_has_its_own_attack(lab):
+    table = text.class_table(lab).frame.set_index("method")
+    (scenario,) = set(table.scenario)
+    assert scenario.startswith("class:")
+    for heading, key in (("MIA_L, the class's own (%)", "mia_l_class"), ("MIA_L, all test images (%)", "mia_l"),
+                         ("test acc, the class (%)", "acc_test_forget"), ("test acc, others (%)", "acc_test_retain")):
+        assert table[heading]["∇τ"] == interval(metric(lab, key, MINE, scenario)).text() and "–" not in table[heading].tolist()
+
+
+def test_audit_and_cost_tables(lab):
+    audit = text.audit_table(lab).frame.set_index("method")
+    assert set(audit.scenario) == {lab.settings["focus"]} and set(audit.n) == {lab.settings["seeds"]}
+    assert audit["Avg.Gap (0 is best)"]["retrained"] == "0.0 ± 0.0" and audit["ToW (1 is best)"]["retrained"] == "1.00 ± 0.00"
+    keys = ("acc_forget", "acc_retain", "acc_test", "mia_l")                    # the paper's own attack, not LFSSD's
+    gaps = [statistics.mean(abs(a.metrics[k] - b.metrics[k]) for k in keys)
+            for a, b in zip(of(lab, "unlearn", MINE), of(lab, "unlearn", "retrain"), strict=True)]
+    assert audit["Avg.Gap (0 is best)"]["∇τ"] == interval(gaps).text()
+    cost = text.cost_table(lab).frame.set_index("method")
+    assert cost["training-epoch equivalents"]["original"] == f"{lab.settings['recipe']['epochs']:.2f} ± 0.00"
+    assert float(cost["training-epoch equivalents"]["∇τ"].split()[0]) < float(cost["training-epoch equivalents"]["retrained"].split()[0])
+
+
+def test_the_box_the_score_and_the_reasons_agree(lab):
+    values = text.measured(lab)
+    assert set(values) == set(text.QUANTITIES) and all(v.n >= 2 for k, v in values.items() if k != "relearning")
+    assert set(text.MISSED) == {(quantity, side) for quantity in text.QUANTITIES for side in ("below", "above")}
+    wide = {k: [v.mean - 1, v.mean + 1] for k, v in values.items() if v.n}
+    assert len(text.box(wide).frame) == len(text.predictions(lab, wide).frame) == len(wide)
+    assert not any("outside" in v for v in text.predictions(lab, wide).frame.verdict)
+    assert repr(text.misses(lab, wide)) == "No mean missed its band this time."
+    for key in wide:
+        for side, sign in (("below", 1), ("above", -1)):
+            shift = sign * (5 + values[key].half)                               # beyond chance
+            moved = wide | {key: [values[key].mean + shift - 1, values[key].mean + shift + 1]}
+            said = repr(text.misses(lab, moved))
+            assert text.MISSED[key, side] in said and said.count(" the band: ") == 1
+            assert sum("outside" in v for v in text.predictions(lab, moved).frame.verdict) == 1
+
+
+def test_the_measured_quantities_are_means_over_seeds(lab):
+    values = text.measured(lab)
+    of_each = {m: metric(lab, "mia_l", m) for m in ("original", "retrain", MINE, "finetune")}
+    share = [(o - n) / (o - r) for o, n, r in zip(of_each["original"], of_each[MINE], of_each["retrain"], strict=True)]
+    assert values["closed"].mean == pytest.approx(100 * statistics.mean(share))
+    assert values["fine-tuning"].mean == pytest.approx(100 * (mean(lab, "mia_l", "finetune") - mean(lab, "mia_l", MINE)))
+    assert values["lost"].mean == pytest.approx(100 * (mean(lab, "acc_test", "original") - mean(lab, "acc_test", MINE)))
+    ends = [c[-1] for c in curve_of(lab, MINE, "digits", "loss_forget")]
+    targets = [[r["tau"] for r in x.rows if r["row"] == "epoch"][-1] for x in of(lab, "curve", MINE)]
+    assert values["settles"].mean == pytest.approx(100 * statistics.mean(e / t for e, t in zip(ends, targets, strict=True)))
+
+
+def test_the_answer_is_made_of_measured_numbers(lab):
+    said = repr(text.answer(lab))
+    assert said.startswith("*We measured* (preset digits)") and "one seed" not in said and "nan" not in said and "not available" not in said
+    for _, name, focus in images_and_texts(lab):
+        for method in ("original", MINE, "retrain"):
+            assert interval(metric(lab, "mia_l", method, focus, name)).text() + " %" in said
+    assert f"It cost {text.measured(lab)['cost'].text(1, 1)} % of retraining on images." in said
+
+
+def test_other_sentences_of_the_notebook(lab):
+    for kind in (False, True):
+        said = repr(text.expected(lab, text=kind))
+        assert re.findall(r"(\d+) % \*\*(?:yes|no|inconclusive)\*\* \(", said) == ["3", "15", "30"]
+    for said in map(repr, (text.noise(lab), text.class_reading(lab), text.audit_reading(lab), text.one_glance(lab))):
+        assert said.endswith(".") and "nan" not in said and "not available" not in said and re.search(r"\d", said)
+    assert repr(text.noise(lab)).count("±") == 6                                # three fractions of two data sets
+    assert interval(metric(lab, "loss_forget", MINE, "class:8")).text(2, 1) in repr(text.class_reading(lab))
+
+
+def test_five_texts_are_in_the_records(lab):
+    shown = text.five_texts(lab).frame
+    assert len(shown) == 5 and shown.role.is_unique and all(len(t.split()) > 3 for t in shown.text)
+    strip = [r for r in of(lab, "images", MINE, name="scipy_docs")[0].rows if r["row"] == "strip"]
+    for row in shown.to_dict("records"):
+        mine = {r["model"]: r for r in strip if r["role"] == row["role"]}
+        assert row["text"] == mine["original"]["text"] and row["label"] == mine["original"]["name"]
+        assert all(row[f"{label(m)} (%)"] == f"{100 * r['p_label']:.1f}" for m, r in mine.items())
+    assert set(text.examples(lab).frame.text) <= set(shown.text) and len(text.examples(lab).frame) == 3
+
+
+def test_verdicts_rest_on_numbers_of_the_records(lab):
+    table = lab.verdicts()
+    assert table.claim.tolist() == list(range(1, 13)) and set(table.verdict) <= {HOLDS, FAILS, OPEN, UNTESTED}
+    gap = paired(largest(runs_of(lab)), "mia_l", MINE, "retrain")
+    assert f"MIA_L minus retrained {gap.text()} points" in table.evidence[0]
+    assert all(re.search(r"\d", e) and "nan" not in e for e in table.evidence)
+
+
+@pytest.fixture(scope="module")
+def less(lab):
+    """A session without the detailed studies, but for the curves of the texts."""
+    return Session("nabla_tau", "digits", studies=[], text=lab.settings["text"] | {"studies": ["curve"]})
+
+
+def test_figures_of_what_a_session_lacks_say_so(less):
+    for name in ("wrong_way", "variants", "grid", "strip", "relearn"):
+        shown = less.figure(name)
+        assert isinstance(shown, tables.Markdown) and "ot available" in repr(shown) and "\n" not in repr(shown)
+    for name in ("curves", "inside", "histograms", "cost", "ruler"):
+        assert "rows drawn" in repr(less.figure(name))                          # of the texts, or of the standard runs
+
+
+@pytest.mark.parametrize("name", text.READINGS)
+def test_readings_of_what_a_session_lacks_say_so(less, name):
+    said = repr(text.reading(less, name))
+    assert said.endswith(".") and "nan" not in said
+    assert said.startswith("*We measured:* " if name in ("curves", "inside", "histograms", "cost", "ruler") else "*Not available:* "), said
+
+
+def test_what_a_session_lacks_stops_no_table_and_no_verdict(lab, less):
+    assert text.measured(less)["settles"].n == text.measured(less)["relearning"].n == 0 < text.measured(less)["closed"].n
+    table = less.verdicts().set_index("claim")
+    assert {table.verdict[9], table.verdict[12]} == {UNTESTED} and table.verdict[1] == lab.verdicts().verdict[0]
+    assert "no single texts" in repr(text.five_texts(less)) and "no single texts" in repr(text.examples(less))
+
+
+def test_a_focus_of_ones_own_moves_the_detailed_figures_of_images_alone(lab):
+    """The studies of another focus are other runs: none of them is there, so the standard runs alone are asked for."""
+    session = Session("nabla_tau", "digits", focus="random:0.15", studies=[])
+    assert session.figure("ruler").drawn.raw.tolist() != lab.figure("ruler").drawn.raw.tolist()
+    assert set(text.audit_table(session).frame.scenario) == {"random:0.15"}
+    assert {s.scenario for s in session.specs if s.study == "curve"} == {lab.settings["text"]["focus"]}
+
+
+# --- does it reproduce?
+
+def test_the_reference_reproduces_itself_and_a_moved_number_does_not(lab, monkeypatch, tmp_path):
+    monkeypatch.setenv("UNLEARNLIB_FIGURES", str(tmp_path))
+    fresh = Store.fresh("digits", "nabla_tau")
+    fresh.add(lab.records)
+    report = verify.verify("nabla_tau", "digits")
+    assert report.passed and report.outside == 0 and len(report.values) > 1000 and len(report.verdicts) == 12
+    moved = [Record(r.spec, r.metrics | {k: v + 2.0 for k, v in r.metrics.items()}, r.rows, r.timing, r.environment)
+             if r.spec.data == "scipy_docs" else r for r in lab.records]
+    fresh.path.unlink()
+    fresh.add(moved)
+    report = verify.verify("nabla_tau", "digits")
+    assert not report.passed and report.outside > verify.ALLOWED
+
+
+def test_tolerances_are_those_of_one_data_set():
+    """Original and retrained models of both kinds of data have the same method, scenario and parameters."""
+    made = [Record(small(name="original", values=values, seed=seed), {"acc_test": level + 0.01 * seed}, [], {}, {})
+            for values, level in ((SMALL, 0.9), (WORDS, 0.5)) for seed in range(3)]
+    assert list(verify.spreads(made).values()) == pytest.approx([0.01, 0.01])

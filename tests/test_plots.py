@@ -1,4 +1,4 @@
-"""Figures by what they hold: artists against hand formulas, every figure of LFSSD against the records, and the files they leave."""
+"""Figures by what they hold: artists against hand formulas, every paper's figures, those of LFSSD against the records, the files."""
 
 import io
 import math
@@ -16,7 +16,7 @@ from unlearnlib import data, papers, plots, runs
 from unlearnlib.claims import interval
 from unlearnlib.methods import METHODS
 from unlearnlib.papers import nabla_tau
-from unlearnlib.papers.lfssd.figures import CONTROLS, FIGURES, REAL, layer_of
+from unlearnlib.papers.lfssd.figures import CONTROLS, REAL, layer_of
 from unlearnlib.plots import STYLE, Drawn, band, label, panels, reference_line, ruler, stamp, summarise, tradeoff
 from unlearnlib.records import figures_root
 
@@ -211,30 +211,50 @@ def test_another_provenance_is_another_picture_of_the_same_numbers():
     assert a.png != b.png and repr(a) == repr(b)
 
 
-# --- the figures of LFSSD, from the reference records
+# --- the figures of every paper, from the reference records
+
+EVERY = [(paper, name) for paper in papers.PAPERS for name in papers.paper(paper).FIGURES]
+
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """The reference session; it must compute nothing."""
+def labs(tmp_path_factory):
+    """A function from a paper to its reference session, opened once; it must compute nothing."""
     def refuse(spec):
         raise AssertionError(f"computed: {spec}")
+
+    kept = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNLEARNLIB_FIGURES", str(tmp_path_factory.mktemp("figures")))
         patch.setattr(runs, "compute", refuse)
-        yield papers.Session("lfssd", "digits", write=True)
+
+        def get(paper):
+            if paper not in kept:
+                kept[paper] = papers.Session(paper, "digits", write=True)
+            return kept[paper]
+        yield get
 
 
 @pytest.fixture(scope="module")
-def drawn(lab):
-    """A function from a figure's name to (figure, what was drawn), each drawn once."""
+def pictures(labs):
+    """A function from a paper and a figure's name to (figure, what was drawn), each drawn once."""
     kept = {}
 
-    def get(name):
-        if name not in kept:
-            kept[name] = FIGURES[name](lab)
-            plt.close(kept[name][0])
-        return kept[name]
+    def get(paper, name):
+        if (paper, name) not in kept:
+            kept[paper, name] = papers.paper(paper).FIGURES[name](labs(paper))
+            plt.close(kept[paper, name][0])
+        return kept[paper, name]
     return get
+
+
+@pytest.fixture(scope="module")
+def lab(labs):
+    return labs("lfssd")
+
+
+@pytest.fixture(scope="module")
+def drawn(pictures):
+    return lambda name: pictures("lfssd", name)
 
 
 def records(lab, study, method=None, scenario=None):
@@ -254,33 +274,41 @@ def mean_of(recorded, key, **wanted):
     return statistics.mean(values)
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_draws_something_and_its_axes_say_what(drawn, name):
-    figure, numbers = drawn(name)
+def below(figure, ax):
+    """The lowest panel of the same column, which carries the label that the column shares."""
+    column = ax.get_subplotspec().colspan
+    return [other for other in figure.axes if other.get_subplotspec() and other.get_subplotspec().colspan == column][-1]
+
+
+@pytest.mark.parametrize("paper, name", EVERY)
+def test_every_figure_draws_something_and_its_axes_say_what(pictures, paper, name):
+    figure, numbers = pictures(paper, name)
     assert len(numbers) and not numbers.isna().all(axis=None) and numbers.columns.is_unique
     for ax in figure.axes:
         if ax.axison and ax.get_label() != "<colorbar>":
-            assert ax.get_title(loc="left") or ax.get_title() or ax.get_xlabel(), f"{name}: an axis without a word"
+            title = ax.get_title(loc="left") or ax.get_title()
+            assert title or ax.get_xlabel(), f"{name}: an axis without a word"
             assert ax.lines or ax.patches or ax.collections or ax.texts, f"{name}: an empty panel"
             assert all(np.isfinite(ax.get_xlim())) and all(np.isfinite(ax.get_ylim()))
             numeric = [t.get_text() for t in ax.get_xticklabels() if t.get_text()]
-            assert ax.get_xlabel() or not numeric or name in ("ruler",), f"{name}: numbers without a quantity"
+            said = ax.get_xlabel() or below(figure, ax).get_xlabel() or "(%)" in title
+            assert said or not numeric or name in ("ruler",), f"{name}: numbers without a quantity"
     first = figure.axes[0]
     assert not first.axison or first.get_ylabel() or any(t.get_text() for t in first.get_yticklabels())
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_carries_its_provenance_inside_the_picture(lab, monkeypatch, name):
+@pytest.mark.parametrize("paper, name", EVERY)
+def test_every_figure_carries_its_provenance_inside_the_picture(labs, monkeypatch, paper, name):
     kept = []
     monkeypatch.setattr(plots, "Drawn", lambda name, figure, numbers: kept.append(figure) or Silent())
 
     class Silent:
         def save(self, folder):
             pass
-    lab.figure(name)
+    labs(paper).figure(name)
     (figure,) = kept
     figure.canvas.draw()                                                        # lays it out
-    (text,) = [t for t in figure.texts if t.get_text() == lab.provenance]
+    (text,) = [t for t in figure.texts if t.get_text() == labs(paper).provenance]
     box, all_of_it = text.get_window_extent(), figure.get_tightbbox().transformed(figure.dpi_scale_trans)
     width, height = figure.canvas.get_width_height()
     for part in (box, all_of_it):
@@ -288,26 +316,30 @@ def test_every_figure_carries_its_provenance_inside_the_picture(lab, monkeypatch
     plt.close(figure)
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_saved_as_picture_and_numbers_twice_the_same(lab, drawn, name):
-    folder = figures_root() / "digits" / "lfssd"
-    first = lab.figure(name)
+@pytest.mark.parametrize("paper, name", EVERY)
+def test_every_figure_is_saved_as_picture_and_numbers_twice_the_same(labs, pictures, paper, name):
+    folder = figures_root() / "digits" / paper
+    first = labs(paper).figure(name)
     png, table = (folder / f"{name}.png").read_bytes(), (folder / f"{name}.csv").read_bytes()
     assert png == first.png and png.startswith(b"\x89PNG")
-    assert len(pd.read_csv(io.BytesIO(table))) == len(drawn(name)[1]) == len(first.drawn)
-    if name in ("data", "alpha_curve"):                                         # two kinds: pictures, and curves with a legend
-        again = lab.figure(name)
+    assert len(pd.read_csv(io.BytesIO(table))) == len(pictures(paper, name)[1]) == len(first.drawn)
+    if name in ("data", "alpha_curve", "grid"):                                 # kinds: pictures, curves with a legend, a map
+        again = labs(paper).figure(name)
         assert ((folder / f"{name}.png").read_bytes(), (folder / f"{name}.csv").read_bytes()) == (png, table)
         assert repr(again) == repr(first)
 
 
-def test_provenance_names_preset_data_model_seeds_and_commit(lab):
-    text = lab.provenance
+@pytest.mark.parametrize("paper", papers.PAPERS)
+def test_provenance_names_preset_data_models_seeds_and_commit(labs, paper):
+    lab, text = labs(paper), labs(paper).provenance
     assert text.startswith("preset digits | ")
-    assert all(d in text for d in set(lab.settings["scenarios"].values()))
-    assert lab.settings["model"] in text and f"n = {lab.settings['seeds']}" in text
+    for domain in papers.domains(lab.settings):
+        assert all(d in text for d in set(domain["scenarios"].values()))
+        assert domain["model"] in text and f"n = {domain['seeds']}" in text
     assert {r.environment["commit"] for r in lab.records} == set(text.split("commit ")[1].split(", "))
 
+
+# --- the figures of LFSSD
 
 def test_a_changed_record_changes_the_digest(lab, monkeypatch):
     before = repr(lab.figure("wrong_way"))

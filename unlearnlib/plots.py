@@ -113,13 +113,13 @@ def legend_above(figure: Figure, ax: Axes, columns: int) -> None:
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=columns)
 
 
-def reference_line(frame: pd.DataFrame, value: str, method: str, *, ax: Axes, scale: float = 100.0) -> None:
-    """A horizontal line at the mean of a reference model, with its interval as a band."""
+def reference_line(frame: pd.DataFrame, value: str, method: str, *, ax: Axes, scale: float = 100.0, spread: bool = True) -> None:
+    """A horizontal line at the mean of a reference model, with its interval as a band unless ``spread`` is False."""
     i = interval(frame[frame.method == method].groupby("seed")[value].mean())
     if i.n:
         text, colour, _ = STYLE[method]
         ax.axhline(scale * i.mean, color=colour, linestyle=":", linewidth=1.6, label=text)
-        if i.n > 1:
+        if spread and i.n > 1:
             ax.axhspan(scale * i.low, scale * i.high, color=colour, alpha=0.10, linewidth=0)
 
 

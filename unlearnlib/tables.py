@@ -123,8 +123,9 @@ def predictions(rows: list[tuple[str, Interval, tuple[float, float]]], digits: i
     out = []
     for quantity, value, (low, high) in rows:
         miss = low - value.mean if value.mean < low else value.mean - high if value.mean > high else 0.0
-        crosses = value.n > 1 and (value.low < low or value.high > high)
-        verdict = f"outside by {miss:.{digits}f}" if miss else "inside, but the interval crosses the band" if crosses else "inside"
+        crosses = value.n > 1 and value.low <= high and value.high >= low and (value.low < low or value.high > high)
+        verdict = f"outside by {miss:.{digits}f}" if miss else "inside"
+        verdict += ", but the interval crosses the band" if crosses else ""
         out.append({"quantity": quantity, "our band": f"{low:g} to {high:g}", "we measured": value.text(digits, 1), "n": value.n,
                     "verdict": verdict})
     return Table(pd.DataFrame(out))

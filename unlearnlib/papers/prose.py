@@ -34,13 +34,21 @@ def predictions(values: dict[str, Interval], quantities: Quantities, bands: Band
 
 def misses(values: dict[str, Interval], quantities: Quantities, reasons: dict[tuple[str, str], str], bands: Bands,
            notes: dict[str, str] | None = None) -> Markdown:
-    """What we think about each band that was missed ("below", "above"), with a note where there is one; says so where none was."""
-    out = []
+    """What we think about each band that was missed ("below", "above"), with a note where there is one; says so where none was.
+
+    No reason is given for a mean outside the band whose interval reaches into it: that may be chance.
+    """
+    out, unsure = [], []
     for k, (low, high) in bands.items():
         if values[k].n and not low <= values[k].mean <= high:
             side = "below" if values[k].mean < low else "above"
+            if values[k].low <= high and values[k].high >= low:
+                unsure.append(f"*{quantities[k][0]}*")
+                continue
             out.append(f"*{quantities[k][0]}* came out {side} the band: {reasons[k, side]}.")
             out += [notes[k]] if notes and k in notes else []
+    if unsure:
+        out.append(f"Outside by their mean alone, which may be chance: {', '.join(unsure)}.")
     return Markdown(" ".join(out) or "No mean missed its band this time.")
 
 

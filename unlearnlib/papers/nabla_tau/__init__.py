@@ -15,7 +15,7 @@ __all__ = ["ATTACK", "CLAIMS", "FIGURES", "STUDIES", "TITLE", "plan", "tuning"]
 TITLE = "∇τ: Gradient-based and Task-Agnostic Machine Unlearning"
 ATTACK = "mia_l"                # the paper's attack, in the tuning rule and in Avg.Gap
 REFERENCES = ("original", "retrain")
-WATCHED = {"curve": ("nabla_tau", "finetune", "neggrad_plus"), "relearn": ("retrain", "nabla_tau", "finetune")}
+WATCHED = {"curve": ("nabla_tau", "finetune"), "relearn": ("retrain", "nabla_tau", "finetune")}
 FOCUS = ("curve", "variants", "grid", "images", "relearn")
 
 
@@ -38,8 +38,8 @@ def _focus(study: str, domain: dict, seed: int) -> list[Spec]:
     there = _methods(domain, focus)
     options = {"variants": domain["variants"]} if study == "variants" else {} if study == "images" else domain[study]
     specs = [_spec(study, name, focus, domain, seed, options) for name in WATCHED.get(study, ("nabla_tau",)) if name in there]
-    if study == "curve" and "neggrad_plus" in there:
-        specs.append(_spec(study, "neggrad_plus", focus, domain, seed, options, **domain["wrong_way"]))
+    if study == "curve" and domain["wrong_way"]:                                # ascent without a target, as tuned and beyond
+        specs += [_spec(study, "neggrad_plus", focus, domain, seed, options, **change) for change in ({}, domain["wrong_way"])]
     return specs
 
 

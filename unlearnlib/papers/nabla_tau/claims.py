@@ -90,13 +90,14 @@ def beats_baselines(session) -> Verdict:
         cell = cell.assign(gap=(cell.mia_l - 0.5).abs())
         floor = cell[cell.method == "original"].acc_test.mean() - USABLE
         means = cell[~cell.method.isin(["original", "retrain", "nabla_tau"])].groupby("method")[["gap", "acc_test"]].mean()
-        usable = means[means.acc_test >= floor]
+        usable, lost = means[means.acc_test >= floor], means[means.acc_test < floor]
         if usable.empty:
             continue
         best = usable.gap.idxmin()
         gain = paired(cell, "gap", best, "nabla_tau")
         statuses.append(OPEN if gain.n < 2 else HOLDS if gain.low > 0 else FAILS if gain.high < 0 else OPEN)
-        parts.append(f"{percent(scenario)} {gain.text()} points nearer to 50 % than {best}")
+        aside = f" (not counted: {', '.join(lost.index)})" if len(lost) else ""
+        parts.append(f"{percent(scenario)} {gain.text()} points nearer to 50 % than {best}{aside}")
     if not parts or frame.seed.nunique() < 2:
         return untested("; ".join([*parts, f"n = {frame.seed.nunique()}"]))
     return _share(statuses, 0.5 + 1e-9, "; ".join(parts))
@@ -143,32 +144,40 @@ def no_overshoot(session) -> Verdict:
     """The mean forget loss of no forget epoch exceeds the target by more than twice the noise of a batch mean."""
     rows = session.rows("curve")
     rows = rows[rows.method == "nabla_tau"]
-    excess = []
+    excess, seen = [], []
+    for name, part in rows[rows.row == "epoch"].groupby("data", sort=False):
+        active = part.groupby("epoch").active.mean()
+        seen.append(f"{name}: ReLU active in {100 * active.iloc[0]:.0f} % of the first pass's and "
+                    f"{100 * active.iloc[-1]:.0f} % of the last's")
     for _, run in rows.groupby(["data", "seed"]):
         epochs, points = run[run.row == "epoch"], run[run.row == "curve"]
         noise = points.loss_forget_sd.iloc[-1] / np.sqrt(run.hp_batch_size.iloc[0])
         excess.append(float((epochs.forget_loss - epochs.tau).max() - 2 * noise))
-    active = rows[rows.row == "epoch"].groupby("epoch").active.mean()
-    seen = f"ReLU active in {100 * active.max():.0f} % to {100 * active.min():.0f} % of the batches"
-    return always(excess, lambda v: v <= 0, f"below target plus noise ({seen})")
+    return always(excess, lambda v: v <= 0, f"below target plus noise ({'; '.join(seen)} batches)")
 
 
-def best_weights(session) -> pd.DataFrame:
-    """The starting weight with the smallest mean |MIA_L - 50 %| for each fraction of the grid, beside the rule's."""
+def gaps(session) -> pd.DataFrame:
+    """|MIA_L - 50 %| of every cell of the grid; ``near`` where the starting weight is within a factor 2 of the rule's."""
     rows = session.rows("grid")
-    rows = rows.assign(gap=(rows.mia_l - 0.5).abs())
-    mean = rows.groupby(["fraction", "rule", "alpha0"]).gap.mean().reset_index()
-    return mean.loc[mean.groupby("fraction").gap.idxmin()]
+    return rows.assign(gap=(rows.mia_l - 0.5).abs(), near=(rows.alpha0 / rows.rule).between(0.5 - 1e-9, 2 + 1e-9))
 
 
 def rule_of_thumb(session) -> Verdict:
-    """The best starting weight lies within a factor 2 of 5/3 of the fraction, at every fraction of the grid."""
+    """At every fraction of the grid, the best weight near the rule is nearer to 50 % than the best of the others."""
     if not any(r.spec.study == "grid" for r in session.records):
         return untested("no grid at this preset")
-    best = best_weights(session)
-    near = (best.alpha0 / best.rule).between(0.5 - 1e-9, 2 + 1e-9)
-    found = ", ".join(f"{100 * r.fraction:g} %: best {r.alpha0:g}, rule {r.rule:.2g}" for r in best.itertuples())
-    return Verdict(HOLDS if near.all() else FAILS, f"within a factor 2 at {int(near.sum())} of {len(best)} fractions ({found})")
+    parts, statuses = [], []
+    for share, cell in gaps(session).groupby("fraction"):
+        best = {near: part.groupby("alpha0").gap.mean().idxmin() for near, part in cell.groupby("near")}
+        if len(best) < 2:
+            continue
+        wide = cell.pivot_table(index="seed", columns="alpha0", values="gap")
+        gain = interval(wide[best[False]] - wide[best[True]])
+        statuses.append(OPEN if gain.n < 2 else HOLDS if gain.low > 0 else FAILS if gain.high < 0 else OPEN)
+        parts.append(f"{100 * share:g} %: {best[True]:g} against {best[False]:g}, {gain.text()} points nearer")
+    if not parts or session.rows("grid").seed.nunique() < 2:
+        return untested("; ".join([*parts, "an interval needs at least two seeds"]))
+    return _share(statuses, 1.0, f"best weight near the rule against the best of the others: {'; '.join(parts)}")
 
 
 def cheaper(session) -> Verdict:
@@ -199,9 +208,10 @@ def seen_target(session) -> Verdict:
     wide = rows.pivot_table(index="seed", columns="variant", values="loss_forget")
     names = [n for n in wide if n.startswith("alpha0 = 0")]
     moved = {k: interval(wide[k] - wide[names[0]]) for k in ("tau from seen data", "as published")}
-    return weakest(within(moved["tau from seen data"], -IDLE, IDLE, "forget loss with seen tau minus alpha0 = 0: "
-                          f"{moved['tau from seen data'].text(3, 1)} nats"),
-                   within(moved["as published"], IDLE, np.inf, f"with held-out tau: {moved['as published'].text(3, 1)} nats"))
+    parts = (within(moved["tau from seen data"], -IDLE, IDLE, f"seen target {moved['tau from seen data'].text(3, 1)} nats"),
+             within(moved["as published"], IDLE, np.inf, f"held-out target {moved['as published'].text(3, 1)} nats"))
+    both = weakest(*parts)
+    return Verdict(both.status, f"forget loss minus alpha0 = 0: {'; '.join(f'{p.evidence} ({p.status})' for p in parts)}")
 
 
 CLAIMS = (
@@ -210,12 +220,14 @@ CLAIMS = (
     Claim(2, "It does not compromise accuracy: at most one point of test accuracy is lost.", "abstract", utility),
     Claim(3, "It needs no hyper-parameter adjustment: claims 1 and 2 hold at every fraction with one configuration.", "abstract",
           one_configuration),
-    Claim(4, "It beats the state of the art on the membership attack (by up to 10 %).", "abstract", beats_baselines),
+    Claim(4, "It beats the state of the art on the membership attack (by up to 10 %), here: every baseline that keeps test accuracy to "
+          "5 points.", "abstract", beats_baselines),
     Claim(5, "It works for class removal: the class is answered as by a retrained model, to 5 points.", "abstract", class_removal),
     Claim(6, "It is task-agnostic: on text, too, MIA_L falls and test accuracy stays.", "abstract", task_agnostic),
     Claim(7, "Fine-tuning alone forgets much less (at least 5 points of MIA_L).", "official code", finetuning_forgets_less),
-    Claim(8, "It does not over-forget: the forget loss stays below the target, up to batch noise.", "official code", no_overshoot),
-    Claim(9, "The starting weight 5/3 of the fraction is near the best (within a factor 2).", "official code (grid)", rule_of_thumb),
+    Claim(8, "It stops by itself: the forget loss stays below the target, up to batch noise.", "official code", no_overshoot),
+    Claim(9, "The starting weight 5/3 of the fraction is near the best: none beyond a factor 2 does better.", "official code (grid)",
+          rule_of_thumb),
     Claim(10, "It is cheaper than retraining.", "official code (budget)", cheaper),
     Claim(11, "SSD as published changes nothing for random 15 to 30 %.", "official code", ssd_idle),
     Claim(12, "A target from data that the model was trained on switches ∇τ off.", "third party (M. Hajder)", seen_target),

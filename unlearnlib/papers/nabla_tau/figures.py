@@ -16,6 +16,7 @@ from .claims import largest, of_domain, runs_of
 REAL = ["original", "retrain", "finetune", "amnesiac", "scrub", "scrub_r", "neggrad_plus", "ssd", "nabla_tau"]
 CHANCE = (49.5, 50.5)           # the band of the paper's figure: what the attack says of two samples of one distribution, large sets
 MIA, ACC = "attack accuracy (%)", "test accuracy (%)"
+SEEN = "samples seen, in passes over the retain set"
 
 
 def _domains(session, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -65,14 +66,14 @@ def curves(session):
             for method in ("finetune", "nabla_tau"):
                 _curve(part, method, metric, ax)
             for method in ("original", "retrain"):
-                reference_line(runs, metric, method, ax=ax)
+                reference_line(runs, metric, method, ax=ax, spread=method == "retrain")
             if unit == MIA:
-                ax.axhspan(*CHANCE, color="0.5", alpha=0.25, linewidth=0, label="50 ± 0.5 %")
+                ax.axhspan(*CHANCE, facecolor="none", edgecolor="0.4", hatch="////", linewidth=0, label="50 ± 0.5 %")
             ax.set(title=f"{name}: {title}", ylabel=unit)
         line[1].set_ylim(min(ax.get_ylim()[0] for ax in line[:2]), max(ax.get_ylim()[1] for ax in line[:2]))
         line[0].set_ylim(line[1].get_ylim())
     for ax in axes[-1]:
-        ax.set_xlabel("passes over the retain set")
+        ax.set_xlabel(SEEN)
     legend_above(figure, axes[0, 0], 5)
     return figure, _drawn(rows, ["data", "method"], ["mia_l", "mia_e", "acc_test"])
 
@@ -102,7 +103,7 @@ def wrong_way(session):
                         alpha=0.85, linewidth=1.4, label=text if i == 0 else None)
         for method in ("original", "retrain"):
             reference_line(runs, metric, method, ax=ax, scale=scale)
-        ax.set(xlabel="passes over the retain set", ylabel=unit, title=title)
+        ax.set(xlabel=SEEN, ylabel=unit, title=title)
     axes[0, 0].set_yscale("symlog", linthresh=0.1)
     axes[0, 0].set_yticks([0, 0.1, 1, 10], ["0", "0.1", "1", "10"])
     axes[0, 0].set_ylim(-0.02, 20)
@@ -142,7 +143,9 @@ def inside(session):
     figure, axes = panels(2, len(there), width=10.5, height=0.8 + 3.0 * len(there))
     for line, (name, part, runs) in zip(axes, there, strict=True):
         style = {"marker": "o", "markersize": 4}
-        band(part, "epoch", "tau", ax=line[0], scale=1, color="black", linestyle="--", label="target τ", **style)
+        s = summarise(part, ["epoch"], "tau").sort_values("epoch")
+        line[0].errorbar(s.epoch, s["mean"], yerr=s.half.fillna(0), color="black", linestyle="--", drawstyle="steps-post", capsize=2,
+                         label="target τ", **style)
         band(part, "epoch", "forget_loss", ax=line[0], scale=1, color=STYLE["nabla_tau"][1], label="forget loss of the batches", **style)
         reference_line(runs, "loss_forget", "retrain", ax=line[0], scale=1)
         line[0].set(title=f"{name}: does the loss reach its target?", ylabel="nats", ylim=(0, None))
@@ -153,8 +156,8 @@ def inside(session):
             ax.set_xticks(sorted(part.epoch.unique()))
     for ax in axes[-1]:
         ax.set_xlabel("pass over the forget set")
-    for ax in axes[0]:
-        ax.legend(loc="best")
+    figure.legend(*(left + right for left, right in zip(*(ax.get_legend_handles_labels() for ax in axes[0]), strict=True)),
+                  loc="outside upper left", ncols=5)
     return figure, pd.concat([summarise(rows, ["data", "epoch"], m).assign(metric=m) for m in ("tau", "forget_loss", "alpha", "active")])
 
 
@@ -214,8 +217,8 @@ def cost(session):
     frame = frame.assign(cost=frame.epochs.clip(lower=0.02))
     shown = [m for m in REAL if m != "original"]
     figure, axes = panels(2, width=10.5, height=4.4, sharex=True)
-    for ax, (metric, unit, title) in zip(axes[0], (("mia_l", f"loss attack: {MIA}", "Cheap and forgotten?"),
-                                                   ("acc_test", ACC, "Cheap and kept?")), strict=True):
+    for ax, (metric, unit, title) in zip(axes[0], (("mia_l", f"loss attack: {MIA}", "Images: cheap and forgotten?"),
+                                                   ("acc_test", ACC, "Images: cheap and kept?")), strict=True):
         plots.tradeoff(frame.assign(percent=frame[metric] * 100), "cost", "percent", shown, ax=ax, scale=1)
         reference_line(frame, metric, "original", ax=ax)
         log_axis(ax, (1, 2, 5, 10, 20))
