@@ -3,12 +3,13 @@
 import copy
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from unlearnlib import train
+from unlearnlib import data, train
 from unlearnlib.access import Access
 from unlearnlib.methods import METHODS
 from unlearnlib.methods.nabla_tau import objective, schedule
@@ -532,3 +533,15 @@ def test_a_step_with_one_sample_is_left_out_where_batchnorm_needs_two():
             METHODS[name].run(net, view, generator=g(), batch_size=4, bn_mode=bn_mode,
                               callback=lambda *, images, step=None, sizes=sizes, **_: sizes.append(images if step is not None else 8))
         assert (min(sizes) == 8) == left_out
+
+
+def test_the_test_half_is_never_read(digits, trained):
+    """A split's access holds the validation half alone: with every test image NaN and every test label wrong, nothing changes."""
+    poisoned = replace(digits, test_images=torch.full_like(digits.test_images, math.nan), test_labels=(digits.test_labels + 1) % 10,
+                       test_fine=(digits.test_fine + 1) % 10)
+    results = [METHODS["nabla_tau"].run(trained, data.split(d, "random:0.3", 0).access(), generator=g(), batch_size=128, retain_epochs=2)
+               for d in (digits, poisoned)]
+    assert same(*map(states, results)) and not same(states(results[0]), states(trained))
+    other = replace(digits, val_images=digits.val_images.flip(0))               # which the target does come from
+    changed = METHODS["nabla_tau"].run(trained, data.split(other, "random:0.3", 0).access(), generator=g(), batch_size=128, retain_epochs=2)
+    assert not same(states(changed), states(results[0]))

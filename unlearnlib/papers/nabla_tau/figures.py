@@ -16,7 +16,7 @@ from .claims import largest, of_domain, runs_of
 REAL = ["original", "retrain", "finetune", "amnesiac", "scrub", "scrub_r", "neggrad_plus", "ssd", "nabla_tau"]
 CHANCE = (49.5, 50.5)           # the band of the paper's figure: what the attack says of two samples of one distribution, large sets
 MIA, ACC = "attack accuracy (%)", "test accuracy (%)"
-SEEN = "samples seen, in passes over the retain set"
+SEEN = "samples seen / |D_r|"
 
 
 def _domains(session, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
