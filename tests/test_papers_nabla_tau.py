@@ -69,7 +69,8 @@ def test_detailed_studies_run_on_the_focus_of_their_own_domain():
         name = domain["scenarios"][domain["focus"]]
         mine = [s for s in specs if s.data == name and s.study != "unlearn"]
         assert {s.scenario for s in mine} == {domain["focus"]} and {s.study for s in mine} == set(domain["studies"])
-        assert {s.method for s in mine if s.study == "curve"} == {"nabla_tau", "finetune", "neggrad_plus"}
+        wrong = {"neggrad_plus"} if domain["wrong_way"] else set()
+        assert {s.method for s in mine if s.study == "curve"} == {"nabla_tau", "finetune"} | wrong
         assert {s.method for s in mine if s.study in ("variants", "grid", "images")} == {"nabla_tau"}
         (variants,) = {s.options for s in mine if s.study == "variants"}
         assert variants == canonical({"variants": domain["variants"]})
@@ -78,9 +79,13 @@ def test_detailed_studies_run_on_the_focus_of_their_own_domain():
 
 def test_neggrad_is_watched_twice_as_tuned_and_beyond():
     values, specs = planned(seeds=1)
+    assert values["wrong_way"] and {"lr", "retain_weight"} >= set(values["wrong_way"])
     for domain in domains(values):
         mine = [s.hyper_parameters for s in specs if (s.study, s.method, s.data) ==
                 ("curve", "neggrad_plus", domain["scenarios"][domain["focus"]])]
+        if not domain["wrong_way"]:
+            assert mine == []
+            continue
         tuned = domain["methods"]["neggrad_plus"]["random"]
         assert mine == [tuned, tuned | domain["wrong_way"]] and mine[0] != mine[1]
         push = [(1 - p["retain_weight"]) * p["lr"] for p in mine]
@@ -523,7 +528,7 @@ class World:
         effect = {"as published": 0.5, "alpha0 = 0 (off)": 0.1, "tau from seen data": 0.105} | (forget or {})
         rows = [{"data": "digits", "seed": seed, "variant": v, "loss_forget": x + noise * JITTER[seed] * (v == "tau from seen data")}
                 for v, x in effect.items() for seed in range(seeds)]
-        rows += [r | {"data": "scipy_docs", "loss_forget": 7.0} for r in rows] if texts else []
+        rows += [r | {"data": "scipy_docs", "loss_forget": 7.0 * (r["variant"] != "as published")} for r in rows] if texts else []
         self.studies = {k: pd.DataFrame(v) for k, v in (("curve", curves), ("grid", grid), ("variants", rows)) if k not in lacks}
 
     @property
@@ -630,6 +635,8 @@ def test_the_margins_are_where_the_claims_put_them():
         assert verdict(11, World(change=ssd)).status == status
     for lost, status in ((0.009, HOLDS), (0.011, FAILS), (-0.2, HOLDS)):        # a better model is not worse
         assert verdict(2, World(change={("random", "random:0.3", MINE): {"acc_test": 0.90 - lost}})).status == status
+    for tuned, status in ((0.651, HOLDS), (0.649, FAILS)):                       # halfway from 80 to 50 %
+        assert verdict(7, World(change={("random", "random:0.3", "finetune"): {"mia_l": tuned}})).status == status
     for gain, status in ((0.051, HOLDS), (0.049, FAILS)):
         assert verdict(7, World(change={("random", "random:0.3", MINE): {"mia_l": 0.76 - gain}})).status == status
 
@@ -660,7 +667,7 @@ def test_text_does_not_speak_for_images_nor_images_for_text():
     for number in (1, 2, 3, 4, 7, 10, 11):
         assert verdict(number, World(change={("text", None, m): bad for m in (MINE, "ssd")})).status == HOLDS
     assert verdict(6, World(change={("random", None, MINE): bad})).status == HOLDS
-    assert verdict(12, World()).status == HOLDS                                 # the text's variants all have a forget loss of 7
+    assert verdict(12, World()).status == HOLDS                                 # in the text's variants the target acts the other way
 
 
 def test_one_configuration_needs_five_cells_of_six():
@@ -724,7 +731,7 @@ def test_a_claim_about_a_method_that_was_not_run_is_untested(number, absent):
     assert found.status in ((UNTESTED, OPEN) if number in (3, 4) else (UNTESTED,))
 
 
-@pytest.mark.parametrize("number, study", [known("claim 8 asks for curves that may not be there", 8, "curve"), (9, "grid"), (12, "variants")])
+@pytest.mark.parametrize("number, study", [known("it asks for curves that may not be there", 8, "curve"), (9, "grid"), (12, "variants")])
 def test_a_claim_about_a_study_that_was_not_run_is_untested(number, study):
     assert verdict(number, World(lacks=(study,))).status == UNTESTED
 
@@ -736,6 +743,7 @@ def test_frames_are_divided_by_data_and_by_kind():
     assert set(runs_of(world, "class").scenario) == {"class:8"} and set(runs_of(world).scenario) == set(FRACTIONS)
     assert set(largest(runs_of(world)).scenario) == {"random:0.3"} and largest(frame[:0]).empty
     assert set(largest(frame[frame.scenario.isin(["random:0.03", "random:0.15"])]).scenario) == {"random:0.15"}
+    assert set(largest(runs_of(World(scenarios=("random:0.3", "random:5e-2")))).scenario) == {"random:0.3"}     # as numbers, not as texts
 
 
 # --- sentences on made-up sessions
@@ -1047,6 +1055,7 @@ def areas(numbers):
     return (0.2 * numbers.groupby(["data", "model", "part"]).density.sum()).tolist()
 
 
+@known("densities are divided by the seeds of the domain that has more of them")
 def test_histograms_are_mean_densities(lab, drawn):
     figure, numbers = drawn("histograms")
     assert areas(numbers) == pytest.approx([1] * 12, rel=1e-4)
@@ -1064,7 +1073,8 @@ def test_histograms_are_mean_densities(lab, drawn):
 @known("densities are divided by the seeds of the domain that has more of them")
 def test_densities_integrate_to_one_also_where_texts_have_seeds_of_their_own(lab):
     fewer = Session("nabla_tau", "digits", text=lab.settings["text"] | {"seeds": 2})
-    assert {len(of(fewer, "curve", "nabla_tau", name=name)) for _, name, _ in images_and_texts(fewer)} == {2, lab.settings["seeds"]}
+    seeds = [len(of(fewer, "curve", "nabla_tau", name=name)) for _, name, _ in images_and_texts(fewer)]
+    assert seeds[1] == 2 < seeds[0]
     assert areas(FIGURES["histograms"](fewer)[1]) == pytest.approx([1] * 12, rel=1e-4)
 
 
@@ -1085,7 +1095,7 @@ def test_variants_are_means_and_the_unchanged_one_is_on_top(lab, drawn):
 
 
 def test_cells_of_the_grid_are_means_and_the_rule_is_where_it_belongs(lab, drawn):
-    figure, _ = drawn("grid")
+    figure, numbers = drawn("grid")
     options = lab.settings["grid"]
     recorded = of(lab, "grid", "nabla_tau")
     start = dict(enumerate(metric(lab, "acc_test", "original")))
@@ -1097,6 +1107,8 @@ def test_cells_of_the_grid_are_means_and_the_rule_is_where_it_belongs(lab, drawn
             values = [show[k](row, r.spec.seed) for r in recorded for row in r.rows if (row["fraction"], row["alpha0"]) == (f, a)]
             assert len(values) == lab.settings["seeds"]
             assert float(cells[j, i]) == pytest.approx(100 * statistics.mean(values), abs=0.051)
+            kept = numbers[(numbers.fraction == f) & (numbers.alpha0 == a)].iloc[k]         # each seed against its own original
+            assert (kept["mean"], kept.half) == (pytest.approx(interval(values).mean), pytest.approx(interval(values).half))
         (rule,) = lines(ax).values()
         between = np.interp([5 / 3 * f for f in options["fractions"]], options["alphas"], range(len(options["alphas"])))
         assert rule[:, 1] == pytest.approx(between)
@@ -1203,7 +1215,9 @@ def test_the_ruler_names_who_is_within_the_spread_of_retrained_seeds(lab, monkey
     frame = lab.frame()
     assert text.reading(lab, "ruler").text.count(label("retrain")) == 0
     as_retrained = frame[frame.method == "retrain"].assign(method="scrub")
-    for mine, said in ((as_retrained, label("scrub")), *((as_retrained.assign(**{k: 9.0}), "nobody") for k in ("mia_e", "acc_test"))):
+    spread = as_retrained[as_retrained.scenario == lab.settings["focus"]].query("data == 'digits'").mia_e.std()
+    near, far = (as_retrained.assign(mia_e=as_retrained.mia_e + k * spread) for k in (0.99, 1.01))
+    for mine, said in ((as_retrained, label("scrub")), (near, label("scrub")), (far, "nobody"), (as_retrained.assign(acc_test=9.0), "nobody")):
         other = pd.concat([frame[frame.method.isin(["original", "retrain"])], mine])
         monkeypatch.setattr(lab, "frame", lambda study="unlearn", other=other: other)
         assert repr(text.reading(lab, "ruler")).endswith(f"test accuracy: {said}.")

@@ -41,6 +41,8 @@ def _plan(name: str, arguments) -> list[Spec]:
     values = papers.settings(name, arguments.preset, **_overrides(arguments))
     if arguments.scenario:
         kind = arguments.scenario.split(":")[0]
+        if not any(kind in kinds for kinds in values.get("text", {"methods": {}})["methods"].values()):
+            values.pop("text", None)                                            # such a scenario does not exist for its texts
         for section in [values, values["text"]] if "text" in values else [values]:
             sets = {s.split(":")[0]: d for s, d in reversed(section["scenarios"].items())}
             default = next(iter(section["scenarios"].values()))

@@ -21,8 +21,8 @@ STYLE = {   # method: (label, colour, marker): the same in every notebook
     "original": ("original", "black", "s"), "retrain": ("retrained", _COLOURS[2], "D"), "finetune": ("fine-tuned", _COLOURS[7], "v"),
     "amnesiac": ("amnesiac", _COLOURS[1], "^"), "bad_teacher": ("bad teacher", _COLOURS[5], "<"), "unsir": ("UNSIR", "#8a8500", ">"),
     "ssd": ("SSD", _COLOURS[0], "o"), "lfssd": ("LFSSD", _COLOURS[3], "o"), "random_dampening": ("random dampening", _COLOURS[4], "X"),
-    "scrub": ("SCRUB", "#00798c", "<"), "scrub_r": ("SCRUB+R", "#5a3d2b", ">"), "neggrad_plus": ("NegGrad+", "#c23b90", "X"),
-    "nabla_tau": ("∇τ", _COLOURS[3], "o"),
+    "scrub": ("SCRUB", "#00798c", "<"), "scrub_r": ("SCRUB+R", "#5a3d2b", ">"), "neggrad_plus": ("NegGrad+", "#e7298a", "X"),
+    "nabla_tau": ("∇τ", "#6a3d9a", "o"),
     "mask_logit": ("control: mask logit", "0.45", "P"), "head_only": ("control: head only", "0.6", "X"),
     "random_output": ("control: random output", "0.75", "*"),
 }
