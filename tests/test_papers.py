@@ -97,7 +97,7 @@ def test_the_second_domain_overrides_the_first_and_leaves_it_as_it_is():
     values = settings("nabla_tau", "digits")
     images, texts = papers.domains(values)
     assert images is values and texts["model"] == values["text"]["model"] != values["model"]
-    assert texts["seeds"] == values["seeds"] and texts["curve"] == values["curve"]
+    assert texts["seeds"] == values["text"].get("seeds", values["seeds"]) and texts["curve"] == values["curve"]
     own = file("cifar10")["nabla_tau"]["text"]["seeds"]
     for seeds, wanted in ((None, own), (own + 1, own + 1)):                     # its own number of seeds, unless one is asked for
         assert papers.domains(settings("nabla_tau", "cifar10", seeds=seeds))[1]["seeds"] == wanted
