@@ -91,7 +91,7 @@ class Spec:
         return torch.Generator().manual_seed(int(hashlib.sha256(f"{self.method} {self.seed}".encode()).hexdigest()[:8], 16))
 
     def __str__(self) -> str:
-        return f"{self.study} {self.method} {self.scenario} seed {self.seed}"
+        return f"{self.study} {self.method} {self.data} {self.scenario} seed {self.seed}"
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def spreads(records) -> dict:
 
 def _group(record: Record) -> tuple:
     s = record.spec
-    return s.study, s.method, s.scenario, s.params, s.options
+    return s.study, s.method, s.data, s.scenario, s.params, s.options
 
 
 def _values(pairs: list[tuple[Record, Record]], spread: dict) -> pd.DataFrame:

@@ -142,6 +142,8 @@ def finetuning_forgets_less(session) -> Verdict:
 
 def no_overshoot(session) -> Verdict:
     """The mean forget loss of no forget epoch exceeds the target by more than twice the noise of a batch mean."""
+    if not any(r.spec.study == "curve" for r in session.records):
+        return untested("no curve at this preset")
     rows = session.rows("curve")
     rows = rows[rows.method == "nabla_tau"]
     excess, seen = [], []
@@ -207,6 +209,8 @@ def seen_target(session) -> Verdict:
         return untested("no variants at this preset")
     wide = rows.pivot_table(index="seed", columns="variant", values="loss_forget")
     names = [n for n in wide if n.startswith("alpha0 = 0")]
+    if not names or not {"tau from seen data", "as published"} <= set(wide):
+        return untested("the variants lack one of: as published, alpha0 = 0, tau from seen data")
     moved = {k: interval(wide[k] - wide[names[0]]) for k in ("tau from seen data", "as published")}
     parts = (within(moved["tau from seen data"], -IDLE, IDLE, f"seen target {moved['tau from seen data'].text(3, 1)} nats"),
              within(moved["as published"], IDLE, np.inf, f"held-out target {moved['as published'].text(3, 1)} nats"))

@@ -120,7 +120,8 @@ def histograms(session):
     rows = rows.fillna({"density": 0.0})
     there, models = _domains(session, rows), ("original", "nabla_tau", "retrain")
     figure, axes = panels(3, len(there), width=12, height=0.8 + 2.9 * len(there), sharex=True, sharey="row")
-    drawn = rows.groupby(["data", "model", "part", "loss"]).density.sum().div(rows.seed.nunique()).reset_index()
+    drawn = rows.groupby(["data", "model", "part", "loss"]).density.sum().reset_index()
+    drawn["density"] /= drawn.data.map(rows.groupby("data").seed.nunique())     # a bar that a seed lacks counts as 0
     for line, (name, part, _) in zip(axes, there, strict=True):
         for ax, model in zip(line, models, strict=True):
             for half, colour, fill in (("test", "0.45", True), ("forget", STYLE["nabla_tau"][1], False)):

@@ -104,6 +104,8 @@ def measured(session) -> dict[str, Interval]:
 
 def _settles(session) -> Interval:
     """Mean forget loss at the end over the last target, on the image data of the detailed scenario."""
+    if not any(r.spec.study == "curve" for r in session.records):
+        return interval([])
     rows = of_domain(session, session.rows("curve"))
     rows = rows[rows.method == "nabla_tau"]
     last = rows[rows.row == "curve"].groupby("seed").loss_forget.last()
@@ -187,8 +189,11 @@ def _curves(session) -> str:
 
 def _wrong_way(session) -> str:
     rows = focus(session, session.rows("curve"))
+    rows = rows if "hp_retain_weight" in rows else rows.assign(hp_retain_weight=float("nan"))
     ends = rows[(rows.row == "curve")].groupby(["method", "hp_retain_weight", "seed"], dropna=False).last().reset_index()
     mine = ends[ends.method == "neggrad_plus"].sort_values("hp_retain_weight", ascending=False)
+    if mine.empty:
+        raise NotAvailable(f"preset {session.preset} has no run of NegGrad+.")
     parts = [f"retain weight {w:g}: forget loss {interval(part.loss_forget).text(2, 1)}, test accuracy {interval(part.acc_test).text()} %"
              for w, part in mine.groupby("hp_retain_weight", sort=False)]
     nabla = ends[ends.method == "nabla_tau"]
@@ -269,8 +274,7 @@ def _ruler(session) -> str:
 
 
 def _relearn(session) -> str:
-    r = focus(session, session.frame("relearn"))
-    rows = focus(session, session.rows("relearn"))
+    rows, r = focus(session, session.rows("relearn")), focus(session, session.frame("relearn"))
     start, parts = rows[rows.batch == 0], []
     for m in ("nabla_tau", "finetune", "retrain"):
         batches = sorted(r[r.method == m].batches.fillna(float("inf")))
