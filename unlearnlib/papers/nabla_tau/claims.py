@@ -224,8 +224,8 @@ CLAIMS = (
     Claim(2, "It does not compromise accuracy: at most one point of test accuracy is lost.", "abstract", utility),
     Claim(3, "It needs no hyper-parameter adjustment: claims 1 and 2 hold at every fraction with one configuration.", "abstract",
           one_configuration),
-    Claim(4, "It beats the state of the art on the membership attack (by up to 10 %), here: every baseline that keeps test accuracy to "
-          "5 points.", "abstract", beats_baselines),
+    Claim(4, "It beats the state of the art on the membership attack (by up to 10 %), here: in most fractions, every baseline that keeps "
+          "test accuracy to 5 points.", "abstract", beats_baselines),
     Claim(5, "It works for class removal: the class is answered as by a retrained model, to 5 points.", "abstract", class_removal),
     Claim(6, "It is task-agnostic: on text, too, MIA_L falls and test accuracy stays.", "abstract", task_agnostic),
     Claim(7, "Fine-tuning alone forgets much less (at least 5 points of MIA_L).", "official code", finetuning_forgets_less),
