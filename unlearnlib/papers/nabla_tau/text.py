@@ -338,7 +338,7 @@ def class_reading(session) -> Markdown:
     first = rows[(rows.row == "epoch") & (rows.epoch == 0) & (rows.method == "nabla_tau")] if there else rows
     start = interval(first.tau).text(2, 1) if there else MISSING
     far = f[f.method == "nabla_tau"].loss_forget.min() > (first.tau.max() if there else float("inf"))
-    beyond = ": beyond it on every seed, as training on the rest, which never shows the class, goes on where the push began" if far else ""
+    beyond = ": beyond it on every seed, as training on the rest, without the class, goes on where the push began" if far else ""
     return Markdown(f"*We measured:* the target at the start is {start} nats, the forget loss at the end "
                     f"{_of(f, 'nabla_tau', 'loss_forget', 2, 1)} (retrained {_of(f, 'retrain', 'loss_forget', 2, 1)}){beyond}. Minus retrained: "
                     f"test accuracy on the class {comparison(answers)} ({answers.text()} points), attack against the class's own test "
