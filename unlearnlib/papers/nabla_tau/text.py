@@ -340,7 +340,8 @@ def class_reading(session) -> Markdown:
     far = f[f.method == "nabla_tau"].loss_forget.min() > (first.tau.max() if there else float("inf"))
     beyond = ": beyond it on every seed, as training on the rest, without the class, goes on where the push began" if far else ""
     return Markdown(f"*We measured:* the target at the start is {start} nats, the forget loss at the end "
-                    f"{_of(f, 'nabla_tau', 'loss_forget', 2, 1)} (retrained {_of(f, 'retrain', 'loss_forget', 2, 1)}){beyond}. Minus retrained: "
+                    f"{_of(f, 'nabla_tau', 'loss_forget', 2, 1)} (retrained {_of(f, 'retrain', 'loss_forget', 2, 1)}){beyond}. "
+                    "Minus retrained: "
                     f"test accuracy on the class {comparison(answers)} ({answers.text()} points), attack against the class's own test "
                     f"images {comparison(own)} ({own.text()}).")
 
