@@ -125,7 +125,7 @@ def test_data_are_read_back():
     words = text.vocabulary(["to be or not", "to be or not"])
     d = SimpleNamespace(words=words)
     ids = text.tokens(["To be, or NOT to be", "that is to be", ""], words, 8)
-    assert [Data.read(d, row) for row in ids] == ["to be or not to be", "<unknown> <unknown> to be", "<unknown>"]
+    assert [Data.read(d, row) for row in ids] == ["to be or not to be", "[rare] [rare] to be", "[rare]"]
     for sentence in ("be not", "or or or to"):
         assert Data.read(d, text.tokens([sentence], words, 6)[0]) == sentence
 
@@ -288,7 +288,7 @@ def test_the_vocabulary_comes_from_the_training_texts_alone(monkeypatch):
     own = [row.split()[1] for row in rows[0]]
     assert len(set(own)) == 6 and rows[0] == [f"shared {w} {w}" for w in own]
     assert d.words == ("<pad>", "<unknown>", "shared", *sorted(own))
-    assert rows[1] + rows[2] == ["shared <unknown> <unknown>"] * 6
+    assert rows[1] + rows[2] == ["shared [rare] [rare]"] * 6
     labels = {w: i % 8 for i, w in enumerate(names)}
     assert d.train_labels.tolist() == [labels[w] for w in own] and own != sorted(own)      # each keeps its label; the order is drawn
 
@@ -352,7 +352,7 @@ def test_goemotions_from_its_files(packed, root, monkeypatch):
         assert y.dtype == torch.bool and y.tolist() == LABELS[part]
         assert x.dtype == torch.int64 and x.shape == (len(y), 40) and padded_at_the_end(x)
         for row, (comment, _) in zip(x, COMMENTS[part], strict=True):
-            words = [w if w in d.words else "<unknown>" for w in scan(comment)[:40]] or ["<unknown>"]
+            words = [w if w in d.words else "[rare]" for w in scan(comment)[:40]] or ["[rare]"]
             assert d.read(row) == " ".join(words)
     assert d.words == text.vocabulary([t for t, _ in COMMENTS["train"]])
     assert {"love", "game", "\U0001f602"} <= set(d.words) and not {"devonly", "testonly"} & set(d.words)
