@@ -150,9 +150,8 @@ def draw(arguments) -> None:
 
 def datasets(arguments) -> None:
     if arguments.action == "fetch":
-        known = {"cifar10", "cifar100", "goemotions"}
-        if arguments.name not in known:
-            raise ValueError(f"data set is {arguments.name!r}; it must be one of {', '.join(sorted(known))} (cifar20 reads cifar100): "
+        if arguments.name not in data.FETCHED:
+            raise ValueError(f"data set is {arguments.name!r}; it must be one of {', '.join(data.FETCHED)} (cifar20 reads cifar100): "
                              "correct it.")
         try:
             data.fetch(arguments.name)

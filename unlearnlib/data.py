@@ -29,9 +29,10 @@ CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)      
 DIGITS_NOISE = 0.35       # standard deviation on the [0, 1] scale: part of the data set, like a file
 SCIPY_DOCS_ORDER = 1_200, 520    # training, validation; the rest is the test set
 GOEMOTIONS_LENGTH = 40          # tokens of a comment (official code of Nabla-tau)
-IMAGES = ("digits", "digits5", "cifar10", "cifar100", "cifar20")
+IMAGES = ("digits", "digits5", "cifar10", "cifar100", "cifar20", "svhn")
 TEXTS = ("scipy_docs", "goemotions", "goemotions_bpe")
 DATASETS = IMAGES + TEXTS
+FETCHED = ("cifar10", "cifar100", "goemotions", "svhn")     # by name, from their publishers; cifar20 reads cifar100
 
 
 class DataError(RuntimeError):
@@ -99,10 +100,11 @@ def load(name: str, *, noise: float = DIGITS_NOISE) -> Data:
     Parameters
     ----------
     name: ``digits`` (scikit-learn's 1,797 handwritten digits, 8x8, 10 classes, with seeded noise), ``digits5`` (the same
-        images with five superclasses 0-1, 2-3, ..., 8-9), ``cifar10``, ``cifar100``, ``cifar20`` (from :func:`data_root`,
-        through torchvision's own classes and their checksums); texts: ``scipy_docs`` (paragraphs of SciPy's documentation, label =
-        sub-package; see :func:`unlearnlib.text.documentation`), ``goemotions`` (27 emotions and neutral, several labels a comment;
-        from :func:`data_root`), ``goemotions_bpe`` (the same with RoBERTa's tokens; needs the extra ``roberta``).
+        images with five superclasses 0-1, 2-3, ..., 8-9), ``cifar10``, ``cifar100``, ``cifar20``, ``svhn`` (street-view house
+        numbers; all from :func:`data_root`, through torchvision's own classes and their checksums); texts: ``scipy_docs``
+        (paragraphs of SciPy's documentation, label = sub-package; see :func:`unlearnlib.text.documentation`), ``goemotions`` (27
+        emotions and neutral, several labels a comment; from :func:`data_root`), ``goemotions_bpe`` (the same with RoBERTa's tokens;
+        needs the extra ``roberta``).
     noise: standard deviation of the Gaussian noise that is added once to the digits, on the [0, 1] scale; 0 for clean ones.
 
     Raises
@@ -113,7 +115,9 @@ def load(name: str, *, noise: float = DIGITS_NOISE) -> Data:
         raise DataError(f"data set is {name!r}; it must be one of {', '.join(DATASETS)}: correct the name.")
     if name.startswith("digits"):
         return _digits(name, noise)
-    return _cifar(name) if name in IMAGES else _scipy_docs(name) if name == "scipy_docs" else _goemotions(name)
+    if name in IMAGES:
+        return _svhn(name) if name == "svhn" else _cifar(name)
+    return _scipy_docs(name) if name == "scipy_docs" else _goemotions(name)
 
 
 def _digits(name: str, noise: float) -> Data:
@@ -135,13 +139,8 @@ def _digits(name: str, noise: float) -> Data:
 def _cifar(name: str) -> Data:
     from torchvision.datasets import CIFAR10, CIFAR100
     kind = CIFAR10 if name == "cifar10" else CIFAR100
-    root, source = data_root(), "cifar10" if name == "cifar10" else "cifar100"
-    try:
-        sets = [kind(str(root), train=train, download=False) for train in (True, False)]
-    except Exception as error:                                                  # missing, truncated or altered files
-        raise DataError(f"{source} was not found, or is damaged, in {root} ({type(error).__name__}); it must be torchvision's "
-                        f"{kind.base_folder}: set UNLEARNLIB_DATA to its folder, or run "
-                        f"'python -m unlearnlib data fetch {source}'.") from error
+    source = "cifar10" if name == "cifar10" else "cifar100"
+    sets = _torchvision(source, kind.base_folder, lambda root: [kind(root, train=train) for train in (True, False)])
     images = [torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous() for s in sets]      # uint8 (n, 3, 32, 32)
     fine = [torch.tensor(s.targets) for s in sets]
     names = fine_names = tuple(sets[0].classes)
@@ -151,10 +150,34 @@ def _cifar(name: str) -> Data:
         for coarse, members in enumerate(CIFAR20):
             superclass[list(members)] = coarse
         labels, names = [superclass[f] for f in fine], CIFAR20_NAMES
-    order = torch.from_numpy(np.random.RandomState(0).permutation(len(fine[1])))
+    return _halved(name, images, labels, fine, names, fine_names, CIFAR_MEAN, CIFAR_STD)
+
+
+def _svhn(name: str) -> Data:
+    """73,257 training and 26,032 test images; the additional training images are not used."""
+    from torchvision.datasets import SVHN
+    sets = _torchvision(name, "train_32x32.mat and test_32x32.mat", lambda root: [SVHN(root, split=part) for part in ("train", "test")])
+    labels = [torch.from_numpy(s.labels).long() for s in sets]
+    digits = tuple(str(d) for d in range(10))
+    return _halved(name, [torch.from_numpy(s.data).contiguous() for s in sets], labels, labels, digits, digits, (0.5,) * 3, (0.5,) * 3)
+
+
+def _torchvision(name: str, files: str, read):
+    """What ``read`` returns of the data root; DataError, in one sentence, for missing, truncated or altered files."""
+    root = data_root()
+    try:
+        return read(str(root))
+    except Exception as error:
+        raise DataError(f"{name} was not found, or is damaged, in {root} ({type(error).__name__}); it must be torchvision's {files}: set "
+                        f"UNLEARNLIB_DATA to its folder, or run 'python -m unlearnlib data fetch {name}'.") from error
+
+
+def _halved(name: str, images, labels, fine, names, fine_names, mean, std) -> Data:
+    """A data set from its (training, test) pairs; the test images are halved into validation and test."""
+    order = torch.from_numpy(np.random.RandomState(0).permutation(len(labels[1])))
     val, test = order[: len(order) // 2], order[len(order) // 2:]
     return Data(name, images[0], labels[0], fine[0], images[1][val], labels[1][val], images[1][test], labels[1][test],
-                fine[1][test], names, fine_names, CIFAR_MEAN, CIFAR_STD)
+                fine[1][test], names, fine_names, mean, std)
 
 
 def _scipy_docs(name: str) -> Data:
@@ -196,12 +219,15 @@ def _goemotions(name: str) -> Data:
 
 
 def fetch(name: str) -> None:
-    """Download ``cifar10``, ``cifar100`` or ``goemotions`` into :func:`data_root`, with a progress bar, and check it."""
-    from torchvision.datasets import CIFAR10, CIFAR100
+    """Download a data set of ``FETCHED`` into :func:`data_root`, with a progress bar, and check it."""
+    from torchvision.datasets import CIFAR10, CIFAR100, SVHN
     from torchvision.datasets.utils import download_url
     if name == "goemotions":
         for part, (checksum, _) in text.GOEMOTIONS.items():
             download_url(f"{text.GOEMOTIONS_URL}{part}.tsv", str(data_root() / name), md5=checksum)
+    elif name == "svhn":
+        for part in ("train", "test"):
+            SVHN(str(data_root()), split=part, download=True)
     else:
         {"cifar10": CIFAR10, "cifar100": CIFAR100}[name](str(data_root()), download=True)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from .data import augment as augment_batch
 from .files import DamagedFile, set_aside, write
@@ -50,6 +51,12 @@ def task_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     if targets.dtype == torch.bool:
         return F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype))
     return F.cross_entropy(outputs, targets)
+
+
+def distillation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """``T**2 KL(teacher || student)`` of softened predictions, mean over the batch: logits ``(n, classes)`` in, a scalar out."""
+    return temperature ** 2 * F.kl_div((student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1), log_target=True,
+                                       reduction="batchmean")
 
 
 def optimizer_of(name: str, parameters, lr: float, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -164,6 +171,13 @@ def logits(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
     with evaluating(model):
         out = [model(images[i:i + batch_size].to(device)).float().to(images.device) for i in range(0, len(images), batch_size)]
     return torch.cat(out) if out else torch.empty(0, 0)
+
+
+def multiply_adds(model: nn.Module, x: Tensor) -> int:
+    """Multiply-adds of one forward pass in evaluation mode, for the whole batch ``x``."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), evaluating(model):
+        model(x)
+    return counter.get_total_flops() // 2
 
 
 def mean_loss(model: nn.Module, images: Tensor, labels: Tensor) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..access import Access, Row
-from . import controls, distillation, finetuning, lfssd, nabla_tau, noise, retraining, scrub
+from . import controls, distillation, finetuning, gkt, ispf, lfssd, nabla_tau, noise, retraining, scrub
 
 DEFAULT_SEED = 1_000_003     # where no generator is given: not one that a model was likely built with
 
@@ -32,6 +32,7 @@ class Method:
 
 
 CLASSES = ("class", "subclass")
+DATA_FREE = Row(forget_classes=True, changes="a new network")
 
 METHODS = {
     "retrain": Method(retraining.retrain, Row(retain_images=True, retain_labels=True, changes="new weights"),
@@ -53,8 +54,15 @@ METHODS = {
                            scrub.VERSION),
     "nabla_tau": Method(nabla_tau.nabla_tau, Row(True, True, False, True, True, True, "trains the weights"), "arXiv 2403.14339",
                         nabla_tau.VERSION),
+    "ispf": Method(ispf.ispf, DATA_FREE, "arXiv 2412.13790", ispf.VERSION, ("class",)),
+    "pf": Method(ispf.pf, DATA_FREE, "arXiv 2412.13790", ispf.VERSION, ("class",)),
+    "is_gkt": Method(ispf.is_gkt, DATA_FREE, "arXiv 2412.13790", ispf.VERSION, ("class",)),
+    "gkt_dfq": Method(ispf.gkt_dfq, DATA_FREE, "arXiv 2412.13790", ispf.VERSION, ("class",)),
+    "blockf": Method(ispf.blockf, DATA_FREE, "arXiv 2412.13790", ispf.VERSION, ("class",)),
+    "gkt": Method(gkt.gkt, DATA_FREE, "arXiv 2201.05629", gkt.VERSION, ("class",)),
     "random_dampening": Method(lfssd.random_dampening, Row(forget_images=True, retain_images=True, changes="dampens random weights"),
                                "control", lfssd.VERSION, control=True),
+    "dfkd": Method(ispf.dfkd, DATA_FREE, "control", ispf.VERSION, ("class",), True),
     "mask_logit": Method(controls.mask_logit, Row(forget_classes=True, changes="no weight"), "control", controls.VERSION, ("class",), True),
     "head_only": Method(controls.head_only, Row(retain_images=True, retain_labels=True, changes="the last layer"),
                         "control", controls.VERSION, CLASSES, True),

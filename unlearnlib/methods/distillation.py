@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ..access import Access
 from ..models import reinitialise
-from ..train import Callback, fit, logits
+from ..train import Callback, distillation, fit, logits
 
 VERSION = 1
 
@@ -34,8 +33,5 @@ def bad_teacher(model: nn.Module, access: Access, *, generator: torch.Generator,
     if callback:                                                                # the teachers' forward passes
         callback(images=len(images), backward=False)
 
-    def divergence(outputs: Tensor, teacher: Tensor) -> Tensor:
-        return F.kl_div(outputs.log_softmax(1), teacher.log_softmax(1), log_target=True, reduction="batchmean")
-
     return fit(copy.deepcopy(model), images, targets, generator=generator, epochs=epochs, lr=lr, batch_size=batch_size,
-               optimizer="adam", loss=divergence, callback=callback)
+               optimizer="adam", loss=distillation, callback=callback)

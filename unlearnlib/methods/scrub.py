@@ -6,20 +6,13 @@ import copy
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..access import Access
 from ..metrics import accuracy
-from ..train import Callback, batch_pairs, check_mode, check_sets, logits, optimizer_of, task_loss
+from ..train import Callback, batch_pairs, check_mode, check_sets, distillation, logits, optimizer_of, task_loss
 
 VERSION = 1
-
-
-def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """``T**2 KL(teacher || student)`` of softened predictions, mean over the batch: logits ``(n, classes)`` in, a scalar out."""
-    return temperature ** 2 * F.kl_div((student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1), log_target=True,
-                                       reduction="batchmean")
 
 
 def scrub(model: nn.Module, access: Access, *, generator: torch.Generator, epochs: int = 6, max_epochs: int = 3, lr: float = 5e-4,
