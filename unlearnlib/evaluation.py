@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from . import attacks, data, metrics, models, reference, train
 from .methods import method
 from .records import Spec
+from .train import Callback
 
 FORWARD_SHARE = 1 / 3       # a forward pass costs a third of a forward and backward pass
 Also = Callable[[Tensor, Tensor, data.Split], dict[str, float]]
@@ -28,34 +29,44 @@ class Outcome:
 
 
 class Cost:
-    """Counts images through a method's callback. ``epochs`` = images forward and backward / |D| (a forward pass alone: a third)."""
+    """Counts images through a method's callback. ``epochs`` = images forward and backward / |D| (a forward pass alone: a third).
 
-    def __init__(self, training_images: int):
-        self.training_images, self.images = training_images, 0.0
+    ``watch``, if given, is called with the same arguments, and the seconds that it takes are kept apart in ``watching``.
+    """
 
-    def __call__(self, *, images: int, backward: bool = True, **_) -> None:
+    def __init__(self, training_images: int, watch: Callback | None = None):
+        self.training_images, self.images, self.watch, self.watching = training_images, 0.0, watch, 0.0
+
+    def __call__(self, *, images: float, backward: bool = True, **values) -> None:
         self.images += images * (1 if backward else FORWARD_SHARE)
+        if self.watch:
+            reference.synchronise()
+            started = time.perf_counter()
+            self.watch(images=images, backward=backward, **values)
+            self.watching += time.perf_counter() - started
 
     @property
     def epochs(self) -> float:
         return self.images / self.training_images
 
 
-def apply(spec: Spec, **overrides) -> tuple[nn.Module, dict]:
-    """The unlearned model of a spec and what it cost: ``{"seconds", "epochs"}``, evaluation excluded, device synchronised."""
+def apply(spec: Spec, watch: Callback | None = None) -> tuple[nn.Module, dict]:
+    """The unlearned model of a spec and what it cost: ``{"seconds", "epochs"}``, evaluation excluded, device synchronised.
+
+    ``watch`` follows the method's steps through its callback (a reference model has none).
+    """
     if spec.method in ("original", "retrain"):
         model, meta = reference.trained(spec.original if spec.method == "original" else spec.retrained)
         share = 1 if spec.method == "original" else len(spec.split().retain) / len(spec.split().data.train_labels)
         return model, {"seconds": meta["seconds"], "epochs": meta["epochs"] * share}
     original, _ = reference.trained(spec.original)
     access = spec.split().access()
-    cost = Cost(len(spec.split().data.train_labels))
+    cost = Cost(len(spec.split().data.train_labels), watch)
     reference.synchronise()
     started = time.perf_counter()
-    model = method(spec.method).run(original, access, generator=spec.generator(), callback=cost,
-                                    **spec.hyper_parameters | overrides)
+    model = method(spec.method).run(original, access, generator=spec.generator(), callback=cost, **spec.hyper_parameters)
     reference.synchronise()
-    return model, {"seconds": time.perf_counter() - started, "epochs": cost.epochs}
+    return model, {"seconds": time.perf_counter() - started - cost.watching, "epochs": cost.epochs}
 
 
 def unlearn(spec: Spec, also: Also | None = None) -> Outcome:

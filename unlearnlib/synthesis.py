@@ -135,15 +135,12 @@ class Log:
             self.sums[name] = self.sums.get(name, 0) + value.detach()
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def select(self, images: Tensor, teacher_logits: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The rows that are kept (None: all), after counting them and what the teacher says of all that were drawn."""
+    def drew(self, teacher_logits: Tensor, kept: Tensor) -> None:
+        """Note what the teacher says of all rows that were drawn, and which of them are kept (bool)."""
         predicted = F.one_hot(teacher_logits.argmax(1), teacher_logits.shape[1]).float()
         self.add(teacher=teacher_logits.softmax(1).mean(0), predicted=predicted.mean(0))
-        self.drawn += len(images)
-        if kept is not None:
-            images, teacher_logits = images[kept], teacher_logits[kept]
-        self.kept += len(images)
-        return images, teacher_logits
+        self.drawn += len(kept)
+        self.kept += int(kept.sum())
 
     def updated(self, student_logits: Tensor, loss: Tensor) -> None:
         self.updates += 1

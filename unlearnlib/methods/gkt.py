@@ -83,7 +83,9 @@ def gkt(model: nn.Module, access: Access, *, generator: torch.Generator, pseudo_
             x = images(z)
             t = teacher(x)
         kept = gate(t, forget, threshold)
-        x, t = log.select(x, t, kept) if learns_student else (x[kept], t[kept])
+        if learns_student:
+            log.drew(t, kept)
+        x, t = x[kept], t[kept]
         _spend(callback, batch_size * (1 + relative) * (1 / 3 if learns_student else 2 / 3))
         if len(x) < 2:                                                          # BatchNorm has no variance for one
             empty, log.skipped = empty + 1, log.skipped + learns_student

@@ -14,7 +14,7 @@ from ..access import Access
 from ..filtering import block, forget_mask, gate, postfilter
 from ..models import head, reinitialise, seeded
 from ..synthesis import Generator, Log, adversarial_loss, balance_loss, batchnorm_statistics_loss, one_hot_loss, relative_cost, taps
-from ..train import Callback, distillation
+from ..train import Callback, distillation, logits
 
 VERSION = 1
 FORWARD, FORWARD_AND_INPUTS = 1 / 3, 2 / 3      # of a training step: a forward pass; the same, and backward to the inputs alone
@@ -63,15 +63,16 @@ def distil(model: nn.Module, access: Access, strategy: Strategy, *, generator: t
     student is returned; the official code keeps the best by test accuracy, which a data-free user does not have.
     """
     forget = access.forget_classes
-    teacher = copy.deepcopy(model).eval().requires_grad_(False)
+    teacher = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     device = next(teacher.parameters()).device
     seed_student, seed_synthesis = torch.randint(2 ** 31, (2,), generator=generator).tolist()
-    student = reinitialise(copy.deepcopy(model), seed_student)
+    student = reinitialise(copy.deepcopy(model), seed_student).to(memory_format=torch.channels_last)
     with seeded(seed_synthesis):
-        synthesis = Generator(image_shape, latent=latent, widths=widths).to(device)
-    descent = torch.optim.SGD(student.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
-    adam = torch.optim.Adam(synthesis.parameters(), lr=generator_lr, betas=(0.5, 0.999))
-    relative = relative_cost(synthesis, teacher)
+        synthesis = Generator(image_shape, latent=latent, widths=widths).to(device, memory_format=torch.channels_last)
+    fused = device.type in ("cpu", "cuda")
+    descent = torch.optim.SGD(student.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
+    adam = torch.optim.Adam(synthesis.parameters(), lr=generator_lr, betas=(0.5, 0.999), fused=fused)
+    relative = relative_cost(synthesis, teacher)                                # of one synthetic image
     weights = {"bn": bn_weight, "one_hot": one_hot_weight, "adversarial": adversarial_weight, "balance": balance_weight}
     forget_mask(torch.zeros(1, head(teacher).out_features), forget)             # refuses classes that do not exist
 
@@ -93,26 +94,28 @@ def distil(model: nn.Module, access: Access, strategy: Strategy, *, generator: t
         log.add(**parts)
         spend(batch_size * (2 * FORWARD_AND_INPUTS + relative))
 
-    def student_step(log: Log) -> None:
+    def student_steps_of_round(log: Log) -> None:
+        """Generator and teacher stand still for a round, so each of them runs once for all of its steps."""
         synthesis.eval()
         student.train().requires_grad_(True)
         with torch.no_grad():
-            x = synthesis.draw(batch_size, generator)
-            t = teacher(x)                                                      # the teacher's only pass of the step
-            kept = strategy.keep(t, forget, threshold) if strategy.keep else None
-            x, t = log.select(x, t, kept)
+            x = torch.cat([synthesis.draw(batch_size, generator) for _ in range(student_steps)])
+            t = logits(teacher, x)
+            kept = (strategy.keep(t, forget, threshold) if strategy.keep else torch.ones(len(x), dtype=torch.bool)).cpu()
             target = strategy.target(t, forget, threshold) if strategy.target else t
-        spend(batch_size * FORWARD * (1 + relative))
-        if len(x) < 2:                                                          # BatchNorm has no variance for one
-            log.skipped += 1
-            return
-        s = student(x)
-        loss = distillation(s, target)
-        descent.zero_grad(set_to_none=True)
-        loss.backward()
-        descent.step()
-        log.updated(s, loss)
-        spend(len(x))
+        log.drew(t, kept)
+        spend(len(x) * FORWARD * (1 + relative))
+        for images, targets, rows in zip(x.split(batch_size), target.split(batch_size), kept.split(batch_size), strict=True):
+            if int(rows.sum()) < 2:                                             # BatchNorm has no variance for one
+                log.skipped += 1
+                continue
+            s = student(images[rows])
+            loss = distillation(s, targets[rows])
+            descent.zero_grad(set_to_none=True)
+            loss.backward()
+            descent.step()
+            log.updated(s, loss)
+            spend(int(rows.sum()))
 
     for epoch in range(-warmup, epochs):
         log = Log()
@@ -121,11 +124,11 @@ def distil(model: nn.Module, access: Access, strategy: Strategy, *, generator: t
         for _ in range(rounds):
             for _ in range(generator_steps):
                 generator_step(log)
-            for _ in range(student_steps if epoch >= 0 else 0):
-                student_step(log)
+            if epoch >= 0:
+                student_steps_of_round(log)
         if callback and epoch >= 0:
             callback(images=0, epoch=epoch + 1, model=student, synthesis=synthesis, measured=log.means())
-    return student.eval().requires_grad_(True)
+    return student.eval().requires_grad_(True).to(memory_format=torch.contiguous_format)
 
 
 def ispf(model: nn.Module, access: Access, *, generator: torch.Generator, **settings) -> nn.Module:

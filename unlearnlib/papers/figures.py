@@ -38,9 +38,9 @@ def the_data(session, method: str):
     return figure, pd.DataFrame(drawn)
 
 
-def strip(session, method: str):
+def strip(session, method: str, study: str = "images"):
     """The same five images under original, unlearned and retrained (first seed)."""
-    rows = focus(session, session.rows("images"))
+    rows = focus(session, session.rows(study))
     rows = rows[(rows.row == "strip") & (rows.seed == rows.seed.min())]
     name = rows.data.iloc[0]
     sources = [data.load(name, noise=0.0)] if name.startswith("digits") else []
@@ -69,9 +69,9 @@ def strip(session, method: str):
     return figure, rows[["model", "role", "part", "image", "label", "p_label", "predicted", "p_predicted"]]
 
 
-def forgotten(session, method: str):
+def forgotten(session, method: str, study: str = "images"):
     """Every forgotten training image, all seeds: confidence in its label under three models, and what is said instead."""
-    rows = focus(session, session.rows("images"))
+    rows = focus(session, session.rows(study))
     rows = rows[rows.row == "forgotten"]
     names = data.load(rows.data.iloc[0]).class_names
     models = ("original", method, "retrain")
@@ -98,9 +98,10 @@ def forgotten(session, method: str):
     return figure, rows[["seed", "model", "image", "confidence", "p_label", "predicted"]]
 
 
-def relearn(session, methods: tuple[str, ...]):
+def relearn(session, methods: tuple[str, ...], study: str = "relearn"):
     """Try to undo it: accuracy on the forget set while relearning it, batch by batch, one line a seed."""
-    rows, runs_ = focus(session, session.rows("relearn")), session.frame("relearn")
+    rows, runs_ = focus(session, session.rows(study)), focus(session, session.frame(study))
+    rows = rows[rows.batch.notna()]
     figure, axes = panels(1, width=7.6, height=4.3)
     ax = axes[0, 0]
     for name in methods:
@@ -113,7 +114,7 @@ def relearn(session, methods: tuple[str, ...]):
                 ax.plot(reached, 100 * part.set_index("batch").acc_forget[int(reached)], marker=marker, color=colour)
             else:
                 ax.text(rows.batch.max() * 1.01, 100 * part.acc_forget.iloc[-1], "never", color=colour, va="center", fontsize=9)
-    target = session.frame("relearn").target.mean()
+    target = runs_.target.mean()
     ax.axhline(100 * target, color="0.3", linestyle="-.", linewidth=1, label="95 % of the original")
     ax.axhline(100 * target / 0.95, color="black", linestyle=":", linewidth=1.4, label="original")
     ax.set(xlabel="mini-batches of relearning", ylabel="accuracy on the forget set (%)", title="How fast does it come back?",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from .. import attacks, evaluation, metrics, reference, train
 from ..evaluation import Outcome
@@ -28,12 +29,16 @@ def method_epochs(spec: Spec) -> float:
 
 
 def images(spec: Spec) -> Outcome:
+    """Apply the spec's method, then :func:`single_images`."""
+    return Outcome({}, single_images(spec, evaluation.apply(spec)[0]))
+
+
+def single_images(spec: Spec, unlearned: nn.Module) -> list[dict]:
     """Single images under original, unlearned and retrained: all forgotten ones (``forgotten``), and five by rule (``strip``).
 
     Texts are kept with their words, which depend on the installed corpus: a replayed notebook shows what was computed.
     """
     s, d = spec.split(), spec.split().data
-    unlearned, _ = evaluation.apply(spec)
     named = {"original": reference.trained(spec.original)[0], spec.method: unlearned,
              "retrain": reference.trained(spec.retrained)[0]}
     chosen = five(spec)
@@ -52,7 +57,7 @@ def images(spec: Spec) -> Outcome:
             if d.words:
                 x = (d.train_images if part == "train" else d.test_images)[index]
                 rows[-1] |= {"text": d.read(x), "name": d.class_names[int(y[index])]}
-    return Outcome({}, rows)
+    return rows
 
 
 def five(spec: Spec) -> list[tuple[str, str, int]]:
@@ -79,11 +84,15 @@ def five(spec: Spec) -> list[tuple[str, str, int]]:
 
 
 def relearn(spec: Spec) -> Outcome:
+    """Apply the spec's method, then :func:`relearning` with the spec's settings."""
+    return Outcome(*relearning(spec, evaluation.apply(spec)[0], spec.settings))
+
+
+def relearning(spec: Spec, model: nn.Module, settings: dict) -> tuple[dict, list[dict]]:
     """Try to undo it: forget accuracy after each mini-batch of relearning D_f; ``batches`` until 95 % of the original's."""
     s, d = spec.split(), spec.split().data
-    model, _ = evaluation.apply(spec)
     x, y = d.train_images[s.forget], d.train_labels[s.forget]
     target = 0.95 * metrics.accuracy(reference.outputs(spec.original, "train")[s.forget], y)
-    curve = attacks.relearn(model, x, y, generator=torch.Generator().manual_seed(spec.seed), **spec.settings)
+    curve = attacks.relearn(model, x, y, generator=torch.Generator().manual_seed(spec.seed), **settings)
     rows = [{"batch": i, "acc_forget": a} for i, a in enumerate(curve)]
-    return Outcome({"batches": attacks.batches_until(curve, target), "target": target}, rows)
+    return {"batches": attacks.batches_until(curve, target), "target": target}, rows
