@@ -1,1 +1,269 @@
-FIGURES = {}
+"""The figures of the ISPF notebook. Each takes the session and returns (figure, exactly what was drawn)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+
+from ... import data, plots
+from ...plots import STYLE, band, label, legend_above, panels, picture, reference_line, summarise
+from .. import NotAvailable
+from ..figures import focus, forgotten, relearn, strip, the_data
+from .claims import curves
+
+STRATEGIES = ["blockf", "gkt_dfq", "is_gkt", "pf", "ispf"]
+KINDS = {"R": ("taken for the forget class", "#d62728"), "Y": ("another class, dropped by GKT's filter", "#e3b505"),
+         "B": ("another class, kept", "#1f77b4")}
+ACC_R, ACC_F = "A_r: test accuracy, kept classes (%)", "A_f: test accuracy, forgotten class (%)"
+
+
+def _epochs(session) -> pd.DataFrame:
+    return focus(session, curves(session))
+
+
+def _lines(rows: pd.DataFrame, methods: list[str], metric: str, ax) -> None:
+    for name in methods:
+        part = rows[rows.method == name]
+        if len(part):
+            text, colour, marker = STYLE[name]
+            band(part, "epoch", metric, ax=ax, color=colour, marker=marker, markersize=4, label=text,
+                 linestyle="--" if name == "dfkd" else "-")
+    ax.set(xlabel="epoch")
+
+
+def _drawn(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    return pd.concat([summarise(rows, ["scenario", "method", "epoch"], m).assign(metric=m) for m in metrics])
+
+
+def wrong_way(session):
+    """Only drop what the teacher takes for the forget class, or suspects of it: how much of a batch is left?"""
+    rows = _epochs(session)
+    rows = rows[rows.method.isin(["blockf", "gkt_dfq", "dfkd"])]
+    if not (rows.method == "blockf").any():
+        raise NotAvailable(f"preset {session.preset} has no run of BlockF.")
+    figure, axes = panels(2, width=10.5, height=4.2)
+    left, right = axes[0]
+    _lines(rows, ["blockf", "gkt_dfq"], "kept", left)
+    classes = len(data.load(rows.data.iloc[0]).class_names)
+    left.axhline(100 * (1 - 1 / classes), color="0.3", linestyle="-.", linewidth=1)
+    left.text(rows.epoch.max(), 100 * (1 - 1 / classes), "balanced classes, one dropped", ha="right", va="bottom", fontsize=9, color="0.3")
+    left.set(ylabel="rows kept for the student (%)", title="How much of a batch is left?", ylim=(0, 103))
+    _lines(rows, ["blockf", "gkt_dfq", "dfkd"], "acc_test_forget", right)
+    for name in ("original", "retrain"):
+        reference_line(focus(session, session.frame()), "acc_test_forget", name, ax=right)
+    right.set(ylabel=ACC_F, title="Does the class come through?", ylim=(-3, 103))
+    legend_above(figure, right, 5)
+    return figure, _drawn(rows, ["kept", "acc_test_forget"])
+
+
+def accuracy(session):
+    """A_r and A_f after every epoch, all strategies, with the retrained model's band."""
+    rows, runs = _epochs(session), focus(session, session.frame())
+    rows = rows[rows.method.isin(STRATEGIES)]
+    figure, axes = panels(2, width=11, height=4.9, gridspec_kw={"width_ratios": [1.5, 1]})
+    for ax, (metric, text, title) in zip(axes[0], (("acc_test_retain", ACC_R, "What is kept?"),
+                                                   ("acc_test_forget", ACC_F, "What comes through?")), strict=True):
+        _lines(rows, STRATEGIES, metric, ax)
+        for name in ("original", "retrain"):
+            reference_line(runs, metric, name, ax=ax)
+        ax.set(ylabel=text, title=title, ylim=(-3, 103) if metric == "acc_test_forget" else (0, 103))
+    legend_above(figure, axes[0, 0], 7)
+    return figure, _drawn(rows, ["acc_test_retain", "acc_test_forget"])
+
+
+def filtering(session):
+    """Share of the forget class among synthetic images, its mean probability, and what the filters keep, by epoch."""
+    rows = _epochs(session)
+    rows = rows[rows.method.isin(STRATEGIES)]
+    figure, axes = panels(3, width=12.5, height=4.3)
+    for ax, (metric, text, title) in zip(axes[0], (
+            ("predicted_forget", "images taken for the class (%)", "Is the class drawn?"),
+            ("teacher_forget", "mean probability of the class (%)", "How much of it, softly?"),
+            ("kept", "rows kept for the student (%)", "How much is used?")), strict=True):
+        _lines(rows, STRATEGIES, metric, ax)
+        ax.set(ylabel=text, title=title)
+        ax.set_ylim(0, 103 if metric == "kept" else None)
+    classes = len(data.load(rows.data.iloc[0]).class_names)
+    axes[0, 0].axhline(100 / classes, color="0.3", linestyle="-.", linewidth=1)
+    axes[0, 0].text(rows.epoch.max(), 100 / classes, "balanced", ha="right", va="bottom", fontsize=9, color="0.3")
+    legend_above(figure, axes[0, 0], 5)
+    return figure, _drawn(rows, ["predicted_forget", "teacher_forget", "kept"])
+
+
+def classes(session):
+    """Mean probability of each class in the last epoch: teacher on what was drawn, student on what it was shown."""
+    rows = focus(session, session.rows("unlearn"))
+    rows = rows[(rows.row == "class") & rows.method.isin(["gkt_dfq", "is_gkt", "pf", "ispf"])]
+    shown = [m for m in STRATEGIES if (rows.method == m).any()]
+    names = data.load(rows.data.iloc[0]).class_names
+    gone = data.split(data.load(rows.data.iloc[0]), session.settings["focus"], 0).forget_classes
+    figure, axes = panels(len(shown), width=12.5, height=4.2, sharey=True)
+    drawn = []
+    for ax, name in zip(axes[0], shown, strict=True):
+        part = rows[rows.method == name]
+        for offset, who, colour in ((-0.2, "teacher", "0.55"), (0.2, "student", STYLE[name][1])):
+            s = summarise(part, ["class"], who).sort_values("class")
+            ax.bar(s["class"] + offset, 100 * s["mean"], 0.4, yerr=100 * s["half"].fillna(0), color=colour, error_kw={"lw": 1}, label=who)
+            drawn.append(s.assign(method=name, who=who))
+        for c in gone:
+            ax.axvspan(c - 0.5, c + 0.5, color="#d62728", alpha=0.12, linewidth=0)
+        ax.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 4 else 90)
+        ax.set(title=label(name), xlabel="class (forgotten: shaded)")
+        ax.legend(loc="upper center", fontsize=8, ncols=2)
+    axes[0, 0].set(ylabel="mean probability (%)")
+    top = max(ax.get_ylim()[1] for ax in axes[0])
+    axes[0, 0].set_ylim(0, 1.2 * top)
+    return figure, pd.concat(drawn)
+
+
+def _image(row) -> torch.Tensor:
+    shape = tuple(int(v) for v in row.shape_.split("x"))
+    return torch.from_numpy(np.frombuffer(bytes.fromhex(row.pixels), dtype=np.uint8).copy()).view(shape)
+
+
+def pictures(session):
+    """What the generators draw after the last epoch, with the teacher's answer; the first row is real."""
+    rows = focus(session, session.rows("unlearn"))
+    rows = rows[rows.row == "picture"].rename(columns={"shape": "shape_"})
+    if rows.empty:
+        raise NotAvailable(f"preset {session.preset} keeps no synthetic images.")
+    rows = rows[rows.seed == rows.seed.min()]
+    shown = [m for m in STRATEGIES if (rows.method == m).any()]
+    d = data.load(rows.data.iloc[0])
+    columns = int(rows.image.max()) + 1
+    figure, axes = panels(columns, len(shown) + 1, width=11, height=1.25 * (len(shown) + 1))
+    for column in range(columns):
+        picture(axes[0, column], d.test_images[column], d.class_names[int(d.test_labels[column])])
+        for line, name in enumerate(shown, 1):
+            one = rows[(rows.method == name) & (rows.image == column)].iloc[0]
+            picture(axes[line, column], _image(one), f"{d.class_names[int(one.predicted)]} ({100 * one.p_predicted:.0f} %)")
+    for ax, text in zip(axes[:, 0], ["real", *(label(m) for m in shown)], strict=True):
+        ax.text(-0.25, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
+    for ax in axes.flat:
+        ax.title.set(fontsize=8, fontweight="normal", ha="center", position=(0.5, 1))
+    return figure, rows[["method", "seed", "image", "predicted", "p_predicted"]]
+
+
+def embedding(session):
+    """The paper's Figure 1: real test images as density, synthetic ones as triangles, by epoch and strategy."""
+    rows = focus(session, session.rows("unlearn"))
+    points, real = rows[rows.row == "point"], rows[(rows.row == "real") & (rows.method == "original")]
+    if points.empty:
+        raise NotAvailable(f"preset {session.preset} keeps no synthetic images.")
+    d = data.load(points.data.iloc[0])
+    gone = data.split(d, session.settings["focus"], 0).forget_classes
+    threshold = points.get("hp_threshold", pd.Series(0.01, index=points.index)).fillna(0.01)
+    points = points.assign(kind=np.where(points.predicted.isin(gone), "R", np.where(points.p_forget >= threshold, "Y", "B")))
+    shown = [m for m in ("gkt_dfq", "is_gkt", "ispf") if (points.method == m).any()]
+    epochs = sorted(points.epoch.unique())
+    figure, axes = panels(len(epochs), len(shown), width=11, height=0.8 + 3.0 * len(shown), sharex=True, sharey=True)
+    for line, name in zip(axes, shown, strict=True):
+        for ax, epoch in zip(line, epochs, strict=True):
+            sns.kdeplot(real[~real.label.isin(gone)], x="x", y="y", fill=True, levels=6, color="0.5", alpha=0.5, ax=ax)
+            sns.kdeplot(real[real.label.isin(gone)], x="x", y="y", fill=True, levels=4, color="#d62728", alpha=0.35, ax=ax)
+            part = points[(points.method == name) & (points.epoch == epoch)]
+            for kind, (_, colour) in KINDS.items():
+                k = part[part.kind == kind]
+                ax.scatter(k.x, k.y, marker="^", s=26, color=colour, edgecolor="white", linewidth=0.4, zorder=3)
+            counts = ", ".join(f"{kind} {100 * (part.kind == kind).mean():.0f} %" for kind in KINDS)
+            ax.set_title(f"{label(name)}, epoch {int(epoch)}: {counts}", fontsize=9)
+            ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
+            ax.grid(False)
+    handles = [axes[0, 0].scatter([], [], marker="^", color=colour, label=f"{kind}: {text}") for kind, (text, colour) in KINDS.items()]
+    figure.legend(handles=handles, loc="outside upper left", ncols=3)
+    return figure, points[["method", "seed", "epoch", "x", "y", "kind"]]
+
+
+def scenarios(session):
+    """One class, another, both: A_r, A_f and kept rows at the end."""
+    frame, rows = session.frame(), session.rows("unlearn")
+    last = rows[(rows.row == "epoch") & (rows.epoch == rows.epoch.max())]
+    wanted = list(session.settings["scenarios"])
+    if len(wanted) < 2:
+        raise NotAvailable(f"preset {session.preset} has one scenario.")
+    figure, axes = panels(3, width=12, height=4.2, sharey=True)
+    shown, drawn = ["original", "retrain", *STRATEGIES], []
+    for ax, (source, metric, text, title) in zip(axes[0], (
+            (frame, "acc_test_retain", "A_r (%)", "Kept"), (frame, "acc_test_forget", "A_f (%)", "Forgotten"),
+            (last, "kept", "rows kept (%)", "Used, in the last epoch")), strict=True):
+        for i, name in enumerate(shown):
+            s = summarise(source[source.method == name], ["scenario"], metric) if (source.method == name).any() else pd.DataFrame()
+            for row in s.itertuples():
+                at = wanted.index(row.scenario) + 0.1 * (i - 3)
+                ax.errorbar(100 * row.mean, at, xerr=None if np.isnan(row.half) else 100 * row.half, color=STYLE[name][1],
+                            marker=STYLE[name][2], capsize=2, label=label(name) if row.scenario == wanted[0] else None)
+            drawn.append(s.assign(method=name, metric=metric))
+        ax.set(xlabel=text, title=title, xlim=(-3, 104), yticks=range(len(wanted)), yticklabels=wanted, ylim=(len(wanted) - 0.5, -0.5))
+    legend_above(figure, axes[0, 0], 7)
+    return figure, pd.concat(drawn)
+
+
+def longer(session):
+    """Run on: A_r and A_f of GKT for more epochs, and of GKT as first published."""
+    rows = session.rows("longer")
+    rows = rows[rows.row == "epoch"]
+    names = list(rows.method.unique())
+    figure, axes = panels(len(names), width=10.5, height=4.0, sharey=True)
+    for ax, name in zip(axes[0], names, strict=True):
+        for metric, dash, text in (("acc_test_retain", "-", "A_r"), ("acc_test_forget", "--", "A_f"), ("kept", ":", "rows kept")):
+            band(rows[rows.method == name], "epoch", metric, ax=ax, color=STYLE[name][1], linestyle=dash, label=text)
+        unit = "epoch" if name != "gkt" else f"{rows[rows.method == name].hp_report_every.iloc[0]:g} pseudo-batches"
+        ax.set(title=f"{label(name)}: does the class come back?", xlabel=f"time ({unit})", ylim=(-3, 103))
+        ax.legend(loc="center right")
+    axes[0, 0].set_ylabel("%")
+    return figure, _drawn(rows, ["acc_test_retain", "acc_test_forget", "kept"])
+
+
+def threshold(session):
+    """The gate's threshold: nothing filtered, small, as published, large."""
+    knob = session.frame("threshold")
+    frame = focus(session, session.frame())
+    seeds = knob.seed.unique()
+    paper = frame[(frame.method == "gkt_dfq") & frame.seed.isin(seeds)].assign(hp_threshold=0.01)
+    off = frame[(frame.method == "dfkd") & frame.seed.isin(seeds)].assign(hp_threshold=1.0)
+    every = pd.concat([knob, paper, off])
+    figure, axes = panels(3, width=12, height=4.0)
+    for ax, (metric, text, title) in zip(axes[0], (("kept", "rows kept (%)", "How much is left?"), ("acc_test_retain", ACC_R, "Kept?"),
+                                                   ("acc_test_forget", ACC_F, "Forgotten?")), strict=True):
+        s = summarise(every, ["hp_threshold"], metric).sort_values("hp_threshold")
+        ax.errorbar(s.hp_threshold, 100 * s["mean"], yerr=100 * s["half"].fillna(0), color=STYLE["gkt_dfq"][1], marker="v", capsize=2)
+        ax.set(xscale="log", ylabel=text, title=title, ylim=(-3, 103), xlabel="threshold of the gate (1 = off)")
+    return figure, every[["method", "seed", "hp_threshold", "kept", "acc_test_retain", "acc_test_forget"]]
+
+
+def ruler(session):
+    """The forgetting ruler of the focus scenario."""
+    frame = focus(session, session.frame())
+    metrics = {"acc_test_forget": "A_f: test accuracy,\nforgotten class", "loss_forget": "mean loss on\nforgotten images",
+               "mia_confidence": "confidence attack:\ncalled non-member", "auc_confidence": "AUC, against\nunseen images",
+               "acc_test_retain": "A_r: test accuracy,\nkept classes"}
+    figure, axes = panels(len(metrics), width=12.5, height=4.4, sharey=True)
+    drawn = plots.ruler(frame, metrics, ["original", "retrain", *STRATEGIES, "dfkd"], axes=axes[0],
+                        percent=("acc_test_forget", "acc_test_retain", "mia_confidence"))
+    figure.suptitle("The forgetting ruler: 0 = original, 1 = retrained (band: spread of retrained seeds)", fontsize=12, x=0.01, ha="left")
+    return figure, drawn
+
+
+def cost(session):
+    """A_r against cost, all strategies beside retraining."""
+    frame = focus(session, session.frame())
+    figure, axes = panels(1, width=7.6, height=4.4)
+    ax = plots.tradeoff(frame.assign(percent=100 * frame.acc_test_retain), "epochs", "percent", ["retrain", *STRATEGIES], ax=axes[0, 0],
+                        scale=1)
+    reference_line(frame, "acc_test_retain", "original", ax=ax)
+    ax.set(xlabel="cost in training-epoch equivalents", ylabel=ACC_R, title="What does it cost, against retraining?", ylim=(0, 103),
+           xlim=(0, None))
+    legend_above(figure, ax, 4)
+    frame = frame[frame.method.isin(["original", "retrain", *STRATEGIES])]
+    return figure, frame[["method", "seed", "epochs", "seconds", "acc_test_retain"]]
+
+
+FIGURES = {"data": partial(the_data, method="ispf"), "wrong_way": wrong_way, "pictures": pictures, "accuracy": accuracy,
+           "filtering": filtering, "classes": classes, "embedding": embedding, "scenarios": scenarios, "threshold": threshold, "cost": cost,
+           "ruler": ruler, "strip": partial(strip, method="ispf", study="unlearn"),
+           "forgotten": partial(forgotten, method="ispf", study="unlearn"),
+           "relearn": partial(relearn, methods=("ispf", "pf", "gkt_dfq", "dfkd", "retrain"), study="unlearn"), "longer": longer}

@@ -108,6 +108,8 @@ def unlearn(spec: Spec) -> Outcome:
         return Outcome(out, watch.real() if watch.snapshots else [], timing)
     if watch.last:
         rows += watch.classes() + (watch.pictures() if watch.snapshots else [])
+        kept = [row["kept"] for row in rows if row["row"] == "epoch"]
+        out["kept"] = sum(kept) / len(kept)                                     # of all epochs
         out |= filter_error(spec, watch)
     if options.get("relearn"):
         measured, curve = relearning(spec, model, options["relearn"])
