@@ -10,7 +10,7 @@ import seaborn as sns
 import torch
 
 from ... import data, plots
-from ...plots import STYLE, band, label, legend_above, panels, picture, reference_line, summarise
+from ...plots import STYLE, band, label, legend_above, log_axis, panels, picture, reference_line, summarise
 from .. import NotAvailable
 from ..figures import focus, forgotten, relearn, strip, the_data
 from .claims import curves
@@ -25,13 +25,18 @@ def _epochs(session) -> pd.DataFrame:
     return focus(session, curves(session))
 
 
-def _lines(rows: pd.DataFrame, methods: list[str], metric: str, ax) -> None:
+def _lines(rows: pd.DataFrame, methods: list[str], metric: str, ax, banded: tuple[str, ...] = ()) -> None:
+    """Mean over seeds by epoch; the 95 % band for ``banded`` methods alone (none: for all)."""
     for name in methods:
         part = rows[rows.method == name]
         if len(part):
             text, colour, marker = STYLE[name]
-            band(part, "epoch", metric, ax=ax, color=colour, marker=marker, markersize=4, label=text,
-                 linestyle="--" if name == "dfkd" else "-")
+            style = {"color": colour, "marker": marker, "markersize": 4, "label": text, "linestyle": "--" if name == "dfkd" else "-"}
+            if banded and name not in banded:
+                s = summarise(part, ["epoch"], metric).sort_values("epoch")
+                ax.plot(s.epoch, 100 * s["mean"], **style)
+            else:
+                band(part, "epoch", metric, ax=ax, **style)
     ax.set(xlabel="epoch")
 
 
@@ -63,11 +68,11 @@ def wrong_way(session):
 def accuracy(session):
     """A_r and A_f after every epoch, all strategies, with the retrained model's band."""
     rows, runs = _epochs(session), focus(session, session.frame())
-    rows = rows[rows.method.isin(STRATEGIES)]
+    rows = rows[rows.method.isin([*STRATEGIES, "dfkd"])]
     figure, axes = panels(2, width=11, height=4.9, gridspec_kw={"width_ratios": [1.5, 1]})
     for ax, (metric, text, title) in zip(axes[0], (("acc_test_retain", ACC_R, "What is kept?"),
                                                    ("acc_test_forget", ACC_F, "What comes through?")), strict=True):
-        _lines(rows, STRATEGIES, metric, ax)
+        _lines(rows, [*STRATEGIES, "dfkd"], metric, ax, banded=("gkt_dfq", "ispf"))
         for name in ("original", "retrain"):
             reference_line(runs, metric, name, ax=ax)
         ax.set(ylabel=text, title=title, ylim=(-3, 103) if metric == "acc_test_forget" else (0, 103))
@@ -84,7 +89,7 @@ def filtering(session):
             ("predicted_forget", "images taken for the class (%)", "Is the class drawn?"),
             ("teacher_forget", "mean probability of the class (%)", "How much of it, softly?"),
             ("kept", "rows kept for the student (%)", "How much is used?")), strict=True):
-        _lines(rows, STRATEGIES, metric, ax)
+        _lines(rows, STRATEGIES, metric, ax, banded=("gkt_dfq", "ispf"))
         ax.set(ylabel=text, title=title)
         ax.set_ylim(0, 103 if metric == "kept" else None)
     classes = len(data.load(rows.data.iloc[0]).class_names)
@@ -209,12 +214,13 @@ def longer(session):
     names = list(rows.method.unique())
     figure, axes = panels(len(names), width=10.5, height=4.0, sharey=True)
     for ax, name in zip(axes[0], names, strict=True):
-        for metric, dash, text in (("acc_test_retain", "-", "A_r"), ("acc_test_forget", "--", "A_f"), ("kept", ":", "rows kept")):
-            band(rows[rows.method == name], "epoch", metric, ax=ax, color=STYLE[name][1], linestyle=dash, label=text)
+        for metric, dash in (("acc_test_retain", "-"), ("acc_test_forget", "--"), ("kept", ":")):
+            band(rows[rows.method == name], "epoch", metric, ax=ax, color=STYLE[name][1], linestyle=dash)
         unit = "epoch" if name != "gkt" else f"{rows[rows.method == name].hp_report_every.iloc[0]:g} pseudo-batches"
         ax.set(title=f"{label(name)}: does the class come back?", xlabel=f"time ({unit})", ylim=(-3, 103))
-        ax.legend(loc="center right")
-    axes[0, 0].set_ylabel("%")
+    for text, dash in (("A_r (%)", "-"), ("A_f (%)", "--"), ("rows kept (%)", ":")):
+        axes[0, 0].plot([], [], color="black", linestyle=dash, label=text)
+    legend_above(figure, axes[0, 0], 3)
     return figure, _drawn(rows, ["acc_test_retain", "acc_test_forget", "kept"])
 
 
@@ -231,7 +237,8 @@ def threshold(session):
                                                    ("acc_test_forget", ACC_F, "Forgotten?")), strict=True):
         s = summarise(every, ["hp_threshold"], metric).sort_values("hp_threshold")
         ax.errorbar(s.hp_threshold, 100 * s["mean"], yerr=100 * s["half"].fillna(0), color=STYLE["gkt_dfq"][1], marker="v", capsize=2)
-        ax.set(xscale="log", ylabel=text, title=title, ylim=(-3, 103), xlabel="threshold of the gate (1 = off)")
+        log_axis(ax, tuple(s.hp_threshold))
+        ax.set(ylabel=text, title=title, ylim=(-3, 103), xlabel="threshold of the gate (1 = off)")
     return figure, every[["method", "seed", "hp_threshold", "kept", "acc_test_retain", "acc_test_forget"]]
 
 
