@@ -399,6 +399,11 @@ def test_frames_have_one_row_a_run_and_rows_belong_to_their_run(lab):
     assert row.hp_alpha == one.spec.hyper_parameters["alpha"]
 
 
+def test_a_session_knows_which_studies_it_has(nothing_computed, lab):
+    assert all(map(lab.has, STUDIES)) and not lab.has("curve")
+    assert [s for s in STUDIES if Session("lfssd", "digits", studies=["exact"]).has(s)] == ["unlearn", "alpha", "exact"]
+
+
 def test_a_study_that_the_preset_lacks_is_said_to_be_missing(nothing_computed, one_sentence):
     session = Session("lfssd", "digits", seeds=2, studies=["alpha_ssd"])
     with pytest.raises(NotAvailable) as error:

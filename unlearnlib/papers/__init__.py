@@ -140,6 +140,10 @@ class Session:
             raise NotAvailable(f"preset {self.preset} has no runs of the study {study!r}.")
         return found
 
+    def has(self, study: str) -> bool:
+        """Is there any run of a study?"""
+        return bool(self._of(study))
+
     def _of(self, study: str) -> list[Record]:
         return [r for r in self.records if r.spec.study == study]
 
