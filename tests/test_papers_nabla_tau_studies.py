@@ -104,6 +104,15 @@ def test_a_curve_starts_at_the_original_and_ends_at_the_unlearned_model(curve):
     assert points[0]["loss_forget"] != points[-1]["loss_forget"]
 
 
+def test_a_curve_asks_every_model_once_about_forget_and_test_samples(monkeypatch):
+    spec = small("curve", options={"points": 1, "retain_at_most": 250}, **FAST)
+    asked, logits = [], train.logits
+    monkeypatch.setattr(train, "logits", lambda model, x, *rest: asked.append((model, len(x))) or logits(model, x, *rest))
+    studies.curve(spec)
+    for model, sizes in ((reference.trained(spec.original)[0], [100, 399, 225]), (reference.trained(spec.retrained)[0], [100, 399])):
+        assert [n for m, n in asked if m is model] == sizes
+
+
 def test_a_curve_is_measured_so_many_times_a_pass(curve):
     spec, kinds = curve
     _, told = direct(spec)
@@ -150,7 +159,7 @@ def test_a_loss_beyond_the_histogram_is_in_its_last_bar():
     wrong = copy.deepcopy(reference.trained(spec.original)[0])
     with torch.no_grad():
         list(wrong.parameters())[-1].copy_(torch.tensor([1e4] + [0.0] * 9))     # everything is a nought, for certain
-    rows = [r for r in studies._densities("x", wrong, spec.split()) if r["part"] == "test"]
+    rows = [r for r in studies._densities("x", studies._outputs(wrong, spec.split()), spec.split()) if r["part"] == "test"]
     noughts = float((spec.split().data.test_labels == 0).float().mean())
     assert {round(r["loss"], 1): pytest.approx(r["density"] * 0.2) for r in rows} == {0.0: noughts, 7.8: 1 - noughts}
 
