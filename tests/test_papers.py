@@ -399,6 +399,18 @@ def test_frames_have_one_row_a_run_and_rows_belong_to_their_run(lab):
     assert row.hp_alpha == one.spec.hyper_parameters["alpha"]
 
 
+def test_one_scenario_alone_takes_the_data_of_its_kind_and_leaves_the_settings_as_they_are():
+    images, both = settings("lfssd", "digits"), settings("nabla_tau", "digits")
+    for scenario, name in (("subclass:3", "digits5"), ("random:0.2", "digits"), ("class:1+2", "digits")):
+        alone = papers.only_scenario(images, scenario)
+        assert (alone["scenarios"], alone["focus"]) == ({scenario: name}, scenario) and "text" not in alone
+    alone = papers.domains(papers.only_scenario(both, "random:0.2"))
+    assert [d["scenarios"] for d in alone] == [{"random:0.2": "digits"}, {"random:0.2": "scipy_docs"}]
+    assert {d["focus"] for d in alone} == {"random:0.2"}
+    assert "text" not in papers.only_scenario(both, "class:3")
+    assert images == settings("lfssd", "digits") and both == settings("nabla_tau", "digits")
+
+
 def test_a_session_knows_which_studies_it_has(nothing_computed, lab):
     assert all(map(lab.has, STUDIES)) and not lab.has("curve")
     assert [s for s in STUDIES if Session("lfssd", "digits", studies=["exact"]).has(s)] == ["unlearn", "alpha", "exact"]

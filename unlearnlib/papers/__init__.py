@@ -70,6 +70,20 @@ def domains(values: dict) -> list[dict]:
     return [values, values | values["text"]] if "text" in values else [values]
 
 
+def only_scenario(values: dict, scenario: str) -> dict:
+    """The settings with this scenario alone, on the data of its kind; without texts where no method for texts has that kind."""
+    kind = scenario.split(":")[0]
+
+    def alone(section: dict) -> dict:
+        sets = {name.split(":")[0]: data for name, data in reversed(section["scenarios"].items())}
+        return section | {"scenarios": {scenario: sets.get(kind, next(iter(section["scenarios"].values())))}, "focus": scenario}
+    out = alone(values)
+    if "text" in out:
+        known = any(kind in kinds for kinds in out["text"]["methods"].values())
+        out = out | {"text": alone(out["text"])} if known else {k: v for k, v in out.items() if k != "text"}
+    return out
+
+
 def check_recipe(recipe: dict) -> None:
     """Raise ValueError, in one sentence, for a key that training does not know or a value of another type."""
     allowed = {k: v for k, v in inspect.signature(fit).parameters.items() if k not in
