@@ -384,7 +384,7 @@ def test_recompute_reads_this_machine_s_own_records(nothing_computed, lab):
 
 def test_fewer_seeds_replay_a_part(nothing_computed):
     session = Session("lfssd", "digits", seeds=2)
-    assert {r.spec.seed for r in session.records} == {0, 1} and "n = 2" in session.provenance
+    assert {r.spec.seed for r in session.records} == {0, 1} and "n = 2" in session.provenance()
 
 
 def test_frames_have_one_row_a_run_and_rows_belong_to_their_run(lab):
@@ -440,7 +440,7 @@ def test_verdicts_are_written_only_where_asked(nothing_computed):
     loud = Session("lfssd", "digits", write=True)
     loud.verdicts()
     written = (nothing_computed / "digits" / "lfssd" / "claims.md").read_text()
-    assert loud.provenance in written and all(e in written for e in table.evidence)
+    assert loud.provenance() in written and all(e in written for e in table.evidence)
 
 
 def test_draw_makes_every_figure_and_the_verdicts(nothing_computed, monkeypatch):

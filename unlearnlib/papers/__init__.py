@@ -161,12 +161,16 @@ class Session:
     def _of(self, study: str) -> list[Record]:
         return [r for r in self.records if r.spec.study == study]
 
-    @property
-    def provenance(self) -> str:
-        commits = sorted({r.environment["commit"] for r in self.records})
-        sets = ", ".join(sorted({s.data for s in self.specs}))
-        models = ", ".join(dict.fromkeys(s.model for s in self.specs))
-        seeds = ", ".join(dict.fromkeys(str(d["seeds"]) for d in domains(self.settings)))
+    def provenance(self, drawn: pd.DataFrame | None = None) -> str:
+        """Scale and origin of all records, or of what a figure has drawn: the domains in its column ``data``, else the first."""
+        of = domains(self.settings)
+        if drawn is not None:
+            of = [d for d in of if set(drawn.data) & set(d["scenarios"].values())] if "data" in drawn else of[:1]
+        names = {name for d in of for name in d["scenarios"].values()}
+        specs = [r.spec for r in self.records if r.spec.data in names]
+        commits = sorted({r.environment["commit"] for r in self.records if r.spec.data in names})
+        sets, models = ", ".join(sorted({s.data for s in specs})), ", ".join(dict.fromkeys(s.model for s in specs))
+        seeds = ", ".join(dict.fromkeys(str(d["seeds"]) for d in of))
         return f"preset {self.preset} | {sets} | {models} | n = {seeds} | commit {', '.join(commits)}"
 
     def figure(self, name: str) -> plots.Drawn | tables.Markdown:
@@ -180,7 +184,7 @@ class Session:
             figure, drawn = self.module.FIGURES[name](self)
         except (NotAvailable, DataError) as error:
             return tables.Markdown(f"*Not available* ({name}): {error}")
-        plots.stamp(figure, self.provenance)
+        plots.stamp(figure, self.provenance(drawn))
         result = plots.Drawn(name, figure, drawn)
         if self.write:
             result.save(records.figures_root() / self.preset / self.name)
@@ -190,7 +194,7 @@ class Session:
         """One row a claim: what it says, the verdict, the evidence it rests on."""
         table = claims.judge(self.module.CLAIMS, self)
         if self.write:
-            claims.save(table, self.provenance, records.figures_root() / self.preset / self.name / "claims.md")
+            claims.save(table, self.provenance(), records.figures_root() / self.preset / self.name / "claims.md")
         return table
 
 
