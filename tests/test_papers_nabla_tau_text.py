@@ -28,7 +28,7 @@ from nabla import (
 )
 
 from unlearnlib import data, tables
-from unlearnlib.claims import FAILS, HOLDS, OPEN, UNTESTED, interval, paired
+from unlearnlib.claims import FAILS, HOLDS, OPEN, UNTESTED, comparison, interval, paired
 from unlearnlib.papers import Session, domains
 from unlearnlib.papers.nabla_tau import FIGURES, STUDIES, predictions, text
 from unlearnlib.papers.nabla_tau.claims import fraction, largest, runs_of
@@ -96,6 +96,18 @@ def test_the_expectation_is_scored_fraction_by_fraction():
     assert "3 % **yes** (0.5 ± 0.0 points; the original 25.0 ± 0.0; forget accuracy of ∇τ 0.0 ± 0.0); 15 % **no** (4.0 ± 0.0 points" in said
     assert "forget accuracy of ∇τ 5.0 ± 0.0); 30 % **yes**" in said and "one seed" in repr(text.expected(World(seeds=1)))
     assert tables.MISSING in repr(text.expected(World(texts=()), text=True))
+    same = "**no difference shown** (0.0 ± 0.0)"
+    assert said.endswith(f"MIA_L of SSD against the original: 3 % {same}, 15 % {same}, 30 % {same}.")
+    moved = repr(text.expected(World(change={("random", "random:0.15", "ssd"): {"mia_l": 0.77}})))
+    assert f"3 % {same}, 15 % **lower** (-3.0 ± 0.0), 30 % {same}." in moved
+    assert "SSD" not in repr(text.expected(World(), text=True)) and "SSD" not in repr(text.expected(World(without=("ssd",))))
+
+
+@pytest.mark.parametrize("epochs, word", [(2.8, "inside"), (5.6, "inside"), (2.7, "outside"), (5.7, "outside")])
+def test_the_cost_is_scored_against_its_band(epochs, word):
+    """Retraining costs 14 epochs."""
+    said = repr(text.cost_reading(World(change={("random", "random:0.3", MINE): {"epochs": epochs}}), [20, 40]))
+    assert said == f"*We measured:* ∇τ costs {100 * epochs / 14:.1f} ± 0.0 % of our retraining: **{word}** our band, 20 to 40 %."
 
 
 CLASS_LOSSES = {("class", None, m): {"loss_forget": x, "mia_l_class": a} for m, x, a in
@@ -105,7 +117,8 @@ CLASS_LOSSES = {("class", None, m): {"loss_forget": x, "mia_l_class": a} for m, 
 def test_class_removal_in_a_sentence():
     said = repr(text.class_reading(World(change=CLASS_LOSSES)))
     assert "target at the start is 1.20 ± 0.00 nats, the forget loss at the end 1.25 ± 0.00 (retrained 5.00 ± 0.00)" in said
-    assert "on the class higher (2.0 ± 0.0 points)" in said and "own test images lower (-5.0 ± 0.0)" in said
+    assert "on the class **higher** (2.0 ± 0.0 points)" in said and "own test images **lower** (-5.0 ± 0.0)" in said
+    assert "forget loss **lower** (-3.75 ± 0.00 nats)" in said
     assert repr(text.class_reading(World(scenarios=FRACTIONS))) == ""
     assert f"target at the start is {tables.MISSING}" in repr(text.class_reading(World(change=CLASS_LOSSES, lacks=("curve",))))
 
@@ -118,7 +131,8 @@ def test_the_audit_names_who_is_nearest():
     gap = (0 + 0 + 0.6 + 0.5) / 4                                               # forget, retain and test accuracy, and MIA_L, in points
     said = repr(text.audit_reading(World(change=change)))
     assert f"nearest to retrained by Avg.Gap: ∇τ ({gap:.1f} ± 0.0; ∇τ {gap:.1f} ± 0.0), by ToW: ∇τ (0.99 ± 0.00" in said
-    assert "lower (-0.200 ± 0.000)" in said
+    before = (100 * (0.1 + 0.01 + 0.25) + 0) / 4                                # the original, likewise
+    assert f"against the original: Avg.Gap **lower** ({gap - before:.1f} ± 0.0 points), JS on forget samples **lower** (-0.200" in said
     change["random", None, "amnesiac"] = near["amnesiac"] | {"mia_l": 0.55, "acc_test": 0.89}
     assert f"nearest to retrained by Avg.Gap: amnesiac (0.0 ± 0.0; ∇τ {gap:.1f} ± 0.0)" in repr(text.audit_reading(World(change=change)))
 
@@ -126,6 +140,7 @@ def test_the_audit_names_who_is_nearest():
 def test_one_glance_has_every_method_beside_retrained():
     said = repr(text.one_glance(World(seeds=2)))
     assert f"images (n = 2), {label(MINE)} 0.5 ± 0.0 / 0.5 ± 0.0 / 0.6 ± 0.0" in said
+    assert said.endswith("MIA_L of ∇τ against the original: images **lower** (-24.5 ± 0.0), text **lower** (-33.0 ± 0.0).")
     assert f"text (n = 2), {label('finetune')} 30.0" in said and f", {label('retrain')} " not in said
 
 
@@ -212,6 +227,14 @@ def test_readings_quote_the_records(lab):
         three = ", ".join(f"{label(m)} {interval(metric(lab, 'mia_l', m, focus, name)).text()}" for m in
                           ("original", "finetune", MINE, "retrain"))
         assert f"{word} at {share}: MIA_L {three} %" in said["curves"]
+        for other, key, lead in (("finetune", "mia_l", "∇τ against fine-tuned"), ("retrain", "mia_l", ", against retrained"),
+                                 ("original", "acc_test", "of ∇τ against the original")):
+            gap = interval(np.subtract(metric(lab, key, MINE, focus, name), metric(lab, key, other, focus, name)))
+            assert f"{lead}: **{comparison(gap)}** ({gap.text()}" in said["curves"].split("text at")[word == "text"]
+        apart = {m: np.subtract(*(metric(lab, k, m, focus, name) for k in ("loss_forget", "loss_test")))
+                 for m in ("original", MINE, "retrain")}
+        told = [f"{label(m)} **{comparison(interval(values))}**" for m, values in apart.items()]
+        assert f"loss of forget against test samples: {', '.join(told)}" in said["histograms"]
         both = [f"{label(m)} {' / '.join(interval(metric(lab, k, m, focus, name)).text(2, 1) for k in ('loss_forget', 'loss_test'))}"
                 for m in ("original", MINE, "retrain")]
         assert f"{word}, forget / test samples: mean loss {', '.join(both)}; share in the first bar" in said["histograms"]
@@ -227,13 +250,18 @@ def test_readings_quote_the_records(lab):
     for params in (lab.settings["methods"]["neggrad_plus"]["random"], lab.settings["wrong_way"]):
         weight = params["retain_weight"]
         ends = [c[-1] for c in curve_of(lab, "neggrad_plus", "digits", "loss_forget", retain_weight=weight)]
-        assert f"retain weight {weight:g}: forget loss {interval(ends).text(2, 1)}" in said["wrong_way"]
+        rose = comparison(interval(np.subtract(ends, metric(lab, "loss_forget", "original"))))
+        beyond = sum(np.greater(ends, metric(lab, "loss_forget", "retrain")))
+        assert (f"retain weight {weight:g}: forget loss {interval(ends).text(2, 1)} (against the original: **{rose}**; above retrained in "
+                f"**{beyond} of {len(ends)}** seeds)") in said["wrong_way"]
     ratio = [a.timing["epochs"] / b.timing["epochs"] for a, b in zip(of(lab, "unlearn", MINE), of(lab, "unlearn", "retrain"), strict=True)]
     assert f"∇τ costs {interval(ratio).text()} % of our retraining" in said["cost"]
     for method in ("nabla_tau", "finetune", "retrain"):
         batches = sorted(math.inf if math.isnan(r.metrics["batches"]) else r.metrics["batches"] for r in of(lab, "relearn", method))
         start = interval([r.rows[0]["acc_forget"] for r in of(lab, "relearn", method)])
         assert f"{label(method)} {', '.join(f'{b:g}' for b in batches)} (starting from {start.text()} %)" in said["relearn"]
+    sooner = sum(np.less(*([np.nan_to_num(r.metrics["batches"], nan=math.inf) for r in of(lab, "relearn", m)] for m in (MINE, "retrain"))))
+    assert said["relearn"].endswith(f"; ∇τ sooner than retrained in **{sooner} of {lab.settings['seeds']}** seeds.")
     for name, domain in zip(("digits", "scipy_docs"), domains(lab.settings), strict=True):
         rows = [r for x in of(lab, "variants", MINE, name=name) for r in x.rows]
         value = {v: [r["mia_l"] for r in rows if r["variant"] == v] for v in domain["variants"]}
@@ -241,6 +269,9 @@ def test_readings_quote_the_records(lab):
         for v in value:
             gap = interval(np.subtract(value[v], value[base])).text()
             assert (f"{name}, {v}: " in said["variants"]) == (v != base) and (v == base or f"({gap})" in said["variants"])
+    slow = interval(np.subtract(value["published rate and budget"], metric(lab, "mia_l", "original", name="scipy_docs")))
+    wanted = f"scipy_docs, published rate and budget against the original: **{comparison(slow)}** ({slow.text()})"
+    assert wanted in said["variants"] and "digits, published" not in said["variants"]
 
 
 def test_the_readings_of_the_grid_name_the_best_weight_of_every_fraction(lab):
@@ -253,7 +284,8 @@ def test_the_readings_of_the_grid_name_the_best_weight_of_every_fraction(lab):
         best = min(lab.settings["grid"]["alphas"], key=lambda a: statistics.mean(cells[f, a]))
         ruled = min(lab.settings["grid"]["alphas"], key=lambda a: abs(a - 5 / 3 * f))
         shown = [f"{interval(cells[f, a]).text()} at {word}{a:g}" for a, word in ((best, "α₀ = "), (ruled, "the rule's "))]
-        assert f"{100 * f:g} %: {', '.join(shown)}" in said
+        told = "the same" if best == ruled else comparison(interval(np.subtract(cells[f, ruled], cells[f, best])), "farther", "nearer")
+        assert f"{100 * f:g} %: {', '.join(shown)} (**{told}**)" in said
 
 
 def test_the_ruler_names_who_is_within_the_spread_of_retrained_seeds(lab, monkeypatch):

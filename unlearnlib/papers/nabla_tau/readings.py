@@ -14,7 +14,7 @@ from .claims import gaps, largest, percent, random_runs, runs_of
 from .studies import BINS
 
 SHOWN = ("original", "nabla_tau", "retrain")
-SEEN, OFF = "tau from seen data", "alpha0 = 0 (off)"
+SEEN, OFF, RATE = "tau from seen data", "alpha0 = 0 (off)", "published rate and budget"
 
 
 def reading(session, figure: str) -> Markdown:
@@ -30,9 +30,12 @@ def _curves(session) -> str:
     parts = []
     for name, runs in random_runs(session):
         f = largest(runs)
-        gap = paired(f, "mia_l", "nabla_tau", "finetune")
-        parts.append(f"{name} at {percent(f.scenario.iloc[0])}: MIA_L {_three(f, 'mia_l')} %; ∇τ against fine-tuned: {comparison(gap)} "
-                     f"({gap.text()} points); test accuracy {_three(f, 'acc_test')} %")
+        gap, goal = (paired(f, "mia_l", "nabla_tau", m) for m in ("finetune", "retrain"))
+        kept = paired(f, "acc_test", "nabla_tau", "original")
+        parts.append(f"{name} at {percent(f.scenario.iloc[0])}: MIA_L {_three(f, 'mia_l')} %; "
+                     f"∇τ against fine-tuned: **{comparison(gap)}** ({gap.text()} points), against retrained: **{comparison(goal)}** "
+                     f"({goal.text()}); test accuracy {_three(f, 'acc_test')} %, of ∇τ against the original: **{comparison(kept)}** "
+                     f"({kept.text()})")
     return ". ".join(parts) + "."
 
 
@@ -43,8 +46,15 @@ def _wrong_way(session) -> str:
     mine = ends[ends.method == "neggrad_plus"].sort_values("hp_retain_weight", ascending=False)
     if mine.empty:
         raise NotAvailable(f"preset {session.preset} has no run of NegGrad+.")
-    parts = [f"retain weight {w:g}: forget loss {interval(part.loss_forget).text(2, 1)}, test accuracy {interval(part.acc_test).text()} %"
-             for w, part in mine.groupby("hp_retain_weight", sort=False)]
+    runs = focus(session, session.frame())
+    start, goal = (runs[runs.method == m].set_index("seed").loss_forget for m in ("original", "retrain"))
+    parts = []
+    for weight, part in mine.groupby("hp_retain_weight", sort=False):
+        end = part.set_index("seed").loss_forget
+        beyond = int((end > goal.loc[end.index]).sum())
+        parts.append(f"retain weight {weight:g}: forget loss {interval(end).text(2, 1)} (against the original: "
+                     f"**{comparison(interval(end - start))}**; above retrained in **{beyond} of {len(end)}** seeds), "
+                     f"test accuracy {interval(part.acc_test).text()} %")
     nabla = ends[ends.method == "nabla_tau"]
     return ("NegGrad+ with " + "; with ".join(parts) + f". ∇τ: {interval(nabla.loss_forget).text(2, 1)} and "
             f"{interval(nabla.acc_test).text()} %.")
@@ -59,7 +69,7 @@ def _inside(session) -> str:
         parts.append(f"{name}: target {interval(first.tau).text(2, 1)} at first, {interval(last.tau).text(2, 1)} at the last refresh; "
                      f"forget loss of the last pass {interval(last.forget_loss).text(2, 1)}; ascent on in "
                      f"{interval(first.active).text()} % of the first and {interval(last.active).text()} % of the last pass's batches; "
-                     f"forget loss against the last target: {comparison(_above(part))}")
+                     f"forget loss against the last target: **{comparison(_above(part))}**")
     return "; ".join(parts) + "."
 
 
@@ -75,7 +85,10 @@ def _histograms(session) -> str:
         f = largest(runs)
         losses = [f"{label(m)} {of_method(f, m, 'loss_forget', 2, 1)} / {of_method(f, m, 'loss_test', 2, 1)}" for m in SHOWN]
         low = [f"{label(m)} {_low(session, f.data.iloc[0], m, 'forget')} / {_low(session, f.data.iloc[0], m, 'test')}" for m in SHOWN]
-        parts.append(f"{name}, forget / test samples: mean loss {', '.join(losses)}; share in the first bar (%) {', '.join(low)}")
+        apart = {m: part.loss_forget - part.loss_test for m, part in f.groupby("method")}
+        told = [f"{label(m)} **{comparison(interval(apart.get(m, [])))}**" for m in SHOWN]
+        parts.append(f"{name}, forget / test samples: mean loss {', '.join(losses)}; share in the first bar (%) {', '.join(low)}; "
+                     f"loss of forget against test samples: {', '.join(told)}")
     return "; ".join(parts) + "."
 
 
@@ -87,7 +100,7 @@ def _low(session, name: str, model: str, part: str) -> str:
 
 
 def _variants(session) -> str:
-    rows = session.rows("variants")
+    rows, runs = session.rows("variants"), session.frame()
     parts = []
     for name, part in rows.groupby("data", sort=False):
         wide = part.pivot_table(index="seed", columns="variant", values="mia_l")
@@ -97,6 +110,10 @@ def _variants(session) -> str:
         if {SEEN, OFF} <= set(wide):
             gap = interval(wide[SEEN] - wide[OFF])
             parts.append(f"{name}, {SEEN} against off: **{comparison(gap)}** ({gap.text()})")
+        if RATE in wide:
+            start = runs[(runs.method == "original") & (runs.data == name) & (runs.scenario == part.scenario.iloc[0])]
+            gap = interval(wide[RATE] - start.set_index("seed").mia_l)
+            parts.append(f"{name}, {RATE} against the original: **{comparison(gap)}** ({gap.text()})")
     return "MIA_L against the first row, in points: " + "; ".join(parts) + "."
 
 
@@ -106,7 +123,9 @@ def _grid(session) -> str:
         mean = cell.groupby("alpha0").gap.apply(interval)
         best = min(mean.index, key=lambda a: mean[a].mean)
         ruled = min(mean.index, key=lambda a: abs(a - cell.rule.iloc[0]))
-        parts.append(f"{100 * share:g} %: {mean[best].text()} at α₀ = {best:g}, {mean[ruled].text()} at the rule's {ruled:g}")
+        wide = cell.pivot_table(index="seed", columns="alpha0", values="gap")
+        told = "the same" if best == ruled else comparison(interval(wide[ruled] - wide[best]), "farther", "nearer")
+        parts.append(f"{100 * share:g} %: {mean[best].text()} at α₀ = {best:g}, {mean[ruled].text()} at the rule's {ruled:g} (**{told}**)")
     return f"smallest |MIA_L − 50| in points, and that of the rule: {'; '.join(parts)}."
 
 
@@ -137,7 +156,9 @@ def _relearn(session) -> str:
     for m in ("nabla_tau", "finetune", "retrain"):
         batches = sorted(r[r.method == m].batches.fillna(float("inf")))
         parts.append(f"{label(m)} {', '.join(f'{b:g}' for b in batches)} (starting from {of_method(start, m, 'acc_forget')} %)")
-    return f"mini-batches until 95 % of the original's forget accuracy, seed by seed: {'; '.join(parts)}."
+    wide = r.fillna({"batches": float("inf")}).pivot(index="seed", columns="method", values="batches")
+    return (f"mini-batches until 95 % of the original's forget accuracy, seed by seed: {'; '.join(parts)}; ∇τ sooner than retrained in "
+            f"**{int((wide.nabla_tau < wide.retrain).sum())} of {len(wide)}** seeds.")
 
 
 READINGS = {"curves": _curves, "wrong_way": _wrong_way, "inside": _inside, "histograms": _histograms, "variants": _variants, "grid": _grid,

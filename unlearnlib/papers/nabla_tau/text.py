@@ -47,6 +47,14 @@ def cost_table(session) -> Table:
     return by_method(largest(runs_of(session)), COST_COLUMNS)
 
 
+def cost_reading(session, band: list[float]) -> Markdown:
+    """What ∇τ costs as a share of retraining, against the band of the prediction box, in percent."""
+    wide = largest(runs_of(session)).pivot_table(index="seed", columns="method", values="epochs")
+    share = interval(100 * wide.nabla_tau / wide.retrain)
+    inside = "inside" if band[0] <= share.mean <= band[1] else "outside"
+    return Markdown(f"*We measured:* ∇τ costs {share.text(1, 1)} % of our retraining: **{inside}** our band, {band[0]:g} to {band[1]:g} %.")
+
+
 def _texts(session) -> pd.DataFrame:
     """The five texts of the first seed, under three models; empty where the preset has none."""
     rows = of_domain(session, session.rows("images"), text=True) if session.has("images") else pd.DataFrame()
@@ -83,7 +91,10 @@ def expected(session, text: bool = False) -> Markdown:
                             (("mia_l", "nabla_tau"), ("mia_l", "original"), ("acc_forget", "nabla_tau")))
         parts.append(f"{percent(scenario)} **{_near(gap)}** ({gap.text()} points; the original {start.text()}; forget accuracy of ∇τ "
                      f"{held.text()})")
-    return Markdown(f"*We measured:* MIA_L of ∇τ within 3 points of retrained? {'; '.join(parts) or MISSING}. All minus retrained.")
+    ssd = [f"{percent(s)} **{comparison(gap)}** ({gap.text()})" for s in sorted(frame.scenario.unique(), key=fraction)
+           if (gap := paired(frame[frame.scenario == s], "mia_l", "ssd", "original")).n]
+    return Markdown(f"*We measured:* MIA_L of ∇τ within 3 points of retrained? {'; '.join(parts) or MISSING}. All minus retrained."
+                    + (f" MIA_L of SSD against the original: {', '.join(ssd)}." if ssd else ""))
 
 
 def _near(gap: Interval) -> str:
@@ -107,7 +118,7 @@ def class_reading(session) -> Markdown:
     f = runs_of(session, "class")
     if f.empty:
         return Markdown("")
-    answers, own = (paired(f, metric, "nabla_tau", "retrain") for metric in ("acc_test_forget", "mia_l_class"))
+    answers, own, loss = (paired(f, metric, "nabla_tau", "retrain") for metric in ("acc_test_forget", "mia_l_class", "loss_forget"))
     there = session.has("curve")
     rows = of_domain(session, session.rows("curve")) if there else pd.DataFrame({"row": []})
     first = rows[(rows.row == "epoch") & (rows.epoch == 0) & (rows.method == "nabla_tau")] if there else rows
@@ -116,9 +127,9 @@ def class_reading(session) -> Markdown:
     beyond = ": beyond it on every seed, as training on the rest, without the class, goes on where the push began" if far else ""
     return Markdown(f"*We measured:* the target at the start is {start} nats, the forget loss at the end "
                     f"{of_method(f, 'nabla_tau', 'loss_forget', 2, 1)} (retrained {of_method(f, 'retrain', 'loss_forget', 2, 1)}){beyond}. "
-                    "Minus retrained: "
-                    f"test accuracy on the class {comparison(answers)} ({answers.text()} points), attack against the class's own test "
-                    f"images {comparison(own)} ({own.text()}).")
+                    f"Minus retrained: forget loss **{comparison(loss)}** ({loss.text(2, 1)} nats), test accuracy on the class "
+                    f"**{comparison(answers)}** ({answers.text()} points), attack against the class's own test images "
+                    f"**{comparison(own)}** ({own.text()}).")
 
 
 def audit_reading(session) -> Markdown:
@@ -126,22 +137,25 @@ def audit_reading(session) -> Markdown:
     f = with_distance(focus(session, session.frame()), ATTACK)
     mean = f[~f.method.isin(["original", "retrain"])].groupby("method")[["avg_gap", "tow"]].mean()
     near, tied = mean.avg_gap.idxmin(), mean.tow.idxmax()
-    js = paired(f, "js_forget", "nabla_tau", "original")
+    js, gap = (paired(f, metric, "nabla_tau", "original") for metric in ("js_forget", "avg_gap"))
     return Markdown(f"*We measured:* nearest to retrained by Avg.Gap: {label(near)} ({of_method(f, near, 'avg_gap')}; ∇τ "
                     f"{of_method(f, 'nabla_tau', 'avg_gap')}), by ToW: {label(tied)} ({of_method(f, tied, 'tow', 2, 1)}; ∇τ "
-                    f"{of_method(f, 'nabla_tau', 'tow', 2, 1)}). JS of ∇τ on forget samples against the original's: {comparison(js)} "
-                    f"({js.text(3, 1)}).")
+                    f"{of_method(f, 'nabla_tau', 'tow', 2, 1)}). ∇τ against the original: Avg.Gap **{comparison(gap)}** "
+                    f"({gap.text()} points), JS on forget samples **{comparison(js)}** ({js.text(3, 1)}).")
 
 
 def one_glance(session) -> Markdown:
-    """A preset with few seeds, method by method: MIA_L / MIA_E / test accuracy, minus retrained."""
-    parts = []
+    """A preset with few seeds, method by method: MIA_L / MIA_E / test accuracy, minus retrained; did ∇τ move the attack at all?"""
+    parts, told = [], []
     for name, f in random_runs(session):
         f = largest(f)
         for m in [m for m in f.method.unique() if m != "retrain"]:
             gaps = [scaled(paired(f, k, m, "retrain"), 100).text(1, 1) for k in ("mia_l", "mia_e", "acc_test")]
             parts.append(f"{name} (n = {f.seed.nunique()}), {label(m)} {' / '.join(gaps)}")
-    return Markdown(f"*We measured*, minus retrained, in points of MIA_L / MIA_E / test accuracy: {'; '.join(parts)}.")
+        fell = paired(f, "mia_l", "nabla_tau", "original")
+        told.append(f"{name} **{comparison(fell)}** ({fell.text()})")
+    return Markdown(f"*We measured*, minus retrained, in points of MIA_L / MIA_E / test accuracy: {'; '.join(parts)}. "
+                    f"MIA_L of ∇τ against the original: {', '.join(told)}.")
 
 
 def answer(session) -> Markdown:
