@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import same
 
 from unlearnlib import models
 from unlearnlib.access import EVERYTHING, Access, AccessError, Row
@@ -77,10 +78,6 @@ def state(model, images):
     """Everything that a model is: parameters, buffers, and its answers in evaluation mode."""
     copied = copy.deepcopy(model).eval()
     return {**copied.state_dict(), "answers": copied(images)}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 # --- the object

@@ -92,6 +92,25 @@ def test_the_sentence_names_what_there_is(refused):
     assert ", ".join(papers.PAPERS) in refused("run", "x") and "wrong_way" in refused("run", "nabla_tau", "--set", "x=1")
 
 
+@pytest.mark.parametrize("argv, asked, there", [
+    (["lfssd", "--data", "scipy_docs"], "--data scipy_docs leaves no run of lfssd at", "among digits, digits5, and"),
+    (["lfssd", "--method", "nabla_tau"], "--method nabla_tau leaves no run of lfssd at", "bad_teacher"),
+    (["nabla_tau", "--data", "scipy_docs", "--method", "ssd"], "--data scipy_docs --method ssd leaves no run of nabla_tau",
+     "among digits, scipy_docs, and"),
+    (["lfssd", "--scenario", "class:3", "--data", "digits5"], "--scenario class:3 --data digits5 leaves", "among digits, and"),
+    (["--data", "cifar100"], "leaves no run of lfssd, nabla_tau at", "among digits, digits5, scipy_docs, and"),
+    (["--preset", "cifar10", "--data", "digits"], "at preset cifar10", "among cifar10")])
+def test_a_choice_that_leaves_nothing_to_run_is_refused(refused, nothing_computed, argv, asked, there):
+    for dry in ([], ["--dry-run"]):
+        said = refused("run", *argv, *dry)
+        assert asked in said and there in said
+
+
+def test_one_of_two_papers_may_have_nothing_to_run(prints, nothing_computed):
+    said = prints("run", "--data", "scipy_docs", "--seeds", "1")
+    assert "lfssd at preset digits: 0 runs" in said and re.search(r"nabla_tau at preset digits: [1-9]\d* runs", said)
+
+
 @pytest.mark.parametrize("argv", [["run", "--preset", "cifar10"], ["run", "--preset", "cifar10", "--dry-run"]])
 def test_a_missing_data_set(refused, tmp_path, argv):
     said = refused(*argv)
@@ -139,7 +158,7 @@ def test_a_damaged_record(refused, prints, tmp_path, small):
     index = next(i for i, line in enumerate(lines) if '"acc_retain":0.' in line)
     lines[index] = lines[index].replace('"acc_retain":0.', '"acc_retain":0.1', 1)
     small.path.write_text("".join(f"{line}\n" for line in lines))
-    said = refused("run")
+    said = refused("run", "lfssd")
     assert str(small.path) in said and f"line {index + 1} " in said
     assert small.path.with_name("runs.jsonl.damaged").read_text().splitlines() == lines
     assert "1 to compute" in prints("run", "lfssd", "--recompute", "--dry-run")  # the others were kept
@@ -154,8 +173,8 @@ def test_a_damaged_reference_record_is_left_for_git(refused, small):
     path = Store.reference("digits", "lfssd").path
     content = path.read_bytes()
     path.write_bytes(content[:-20])
-    for command in ("run", "verify", "draw", "status"):
-        assert "git checkout" in refused(command)
+    for command in (["run", "lfssd"], ["verify"], ["draw"], ["status"]):
+        assert "git checkout" in refused(*command)
     assert path.read_bytes() == content[:-20]
 
 

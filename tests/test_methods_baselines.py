@@ -7,15 +7,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import g, same, states
 from torch import nn
 
 from unlearnlib import data, models, train
 from unlearnlib.access import Access
 from unlearnlib.methods import METHODS, distillation, finetuning, noise, retraining
-
-
-def g(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +24,6 @@ def split(digits):
 @pytest.fixture(scope="module")
 def access(split):
     return split.access()
-
-
-def states(model):
-    return {k: v.clone() for k, v in model.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 @pytest.fixture

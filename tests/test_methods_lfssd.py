@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import g
 from torch import nn
 
 from unlearnlib import data, models
@@ -14,10 +15,6 @@ from unlearnlib.methods import METHODS, lfssd
 from unlearnlib.methods.lfssd import dampen, importance, importances, selected
 
 KINDS, REDUCTIONS = ["l2", "fisher"], ["batch", "sample"]
-
-
-def g(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 class Net(nn.Module):

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from conftest import close, cross_entropy, g, same, states
 from torch import nn
 
 from unlearnlib.access import Access
@@ -14,24 +15,6 @@ from unlearnlib.train import batch_pairs, logits
 
 CLASSES = 5
 N_FORGET, N_RETAIN, N_HELD_OUT = 13, 37, 21
-
-
-def g(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def states(model):
-    return {k: v.clone() for k, v in model.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def close(a, b, atol=1e-11):
-    assert a.keys() == b.keys()
-    for k in a:
-        torch.testing.assert_close(a[k], b[k], rtol=0, atol=atol, msg=lambda m, k=k: f"{k}: {m}")
 
 
 class Net(nn.Module):
@@ -70,10 +53,6 @@ def sample(n, seed):
 @pytest.fixture
 def access():
     return Access(forget=sample(N_FORGET, 1), retain=sample(N_RETAIN, 2), held_out=sample(N_HELD_OUT, 3))
-
-
-def cross_entropy(outputs, labels):
-    return sum(torch.logsumexp(row, 0) - row[y] for row, y in zip(outputs, labels.tolist(), strict=True)) / len(labels)
 
 
 def divergence(student, teacher, temperature):

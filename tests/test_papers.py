@@ -384,7 +384,7 @@ def test_recompute_reads_this_machine_s_own_records(nothing_computed, lab):
 
 def test_fewer_seeds_replay_a_part(nothing_computed):
     session = Session("lfssd", "digits", seeds=2)
-    assert {r.spec.seed for r in session.records} == {0, 1} and "n = 2" in session.provenance
+    assert {r.spec.seed for r in session.records} == {0, 1} and "n = 2" in session.provenance()
 
 
 def test_frames_have_one_row_a_run_and_rows_belong_to_their_run(lab):
@@ -397,6 +397,23 @@ def test_frames_have_one_row_a_run_and_rows_belong_to_their_run(lab):
     row = lab.frame().query("method == 'lfssd' and seed == 1 and scenario == @one.spec.scenario").iloc[0]
     assert row.acc_forget == one.metrics["acc_forget"] and row.epochs == one.timing["epochs"]
     assert row.hp_alpha == one.spec.hyper_parameters["alpha"]
+
+
+def test_one_scenario_alone_takes_the_data_of_its_kind_and_leaves_the_settings_as_they_are():
+    images, both = settings("lfssd", "digits"), settings("nabla_tau", "digits")
+    for scenario, name in (("subclass:3", "digits5"), ("random:0.2", "digits"), ("class:1+2", "digits")):
+        alone = papers.only_scenario(images, scenario)
+        assert (alone["scenarios"], alone["focus"]) == ({scenario: name}, scenario) and "text" not in alone
+    alone = papers.domains(papers.only_scenario(both, "random:0.2"))
+    assert [d["scenarios"] for d in alone] == [{"random:0.2": "digits"}, {"random:0.2": "scipy_docs"}]
+    assert {d["focus"] for d in alone} == {"random:0.2"}
+    assert "text" not in papers.only_scenario(both, "class:3")
+    assert images == settings("lfssd", "digits") and both == settings("nabla_tau", "digits")
+
+
+def test_a_session_knows_which_studies_it_has(nothing_computed, lab):
+    assert all(map(lab.has, STUDIES)) and not lab.has("curve")
+    assert [s for s in STUDIES if Session("lfssd", "digits", studies=["exact"]).has(s)] == ["unlearn", "alpha", "exact"]
 
 
 def test_a_study_that_the_preset_lacks_is_said_to_be_missing(nothing_computed, one_sentence):
@@ -423,7 +440,7 @@ def test_verdicts_are_written_only_where_asked(nothing_computed):
     loud = Session("lfssd", "digits", write=True)
     loud.verdicts()
     written = (nothing_computed / "digits" / "lfssd" / "claims.md").read_text()
-    assert loud.provenance in written and all(e in written for e in table.evidence)
+    assert loud.provenance() in written and all(e in written for e in table.evidence)
 
 
 def test_draw_makes_every_figure_and_the_verdicts(nothing_computed, monkeypatch):

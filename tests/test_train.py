@@ -6,17 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import g, same, states
 from torch import nn
 
 from unlearnlib import data, models, train
 from unlearnlib.access import Access
 from unlearnlib.methods import METHODS
 from unlearnlib.train import fit, learning_rate, logits, mean_loss, task_loss
-
-
-def g(seed=0):
-    return torch.Generator().manual_seed(seed)
-
 
 # --- learning rates
 
@@ -163,14 +159,6 @@ def test_targets_reach_the_loss_as_they_are():
 
 def small(digits, seed=0):
     return models.build("allcnn-2", digits, seed)
-
-
-def states(model):
-    return {k: v.clone() for k, v in model.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 RECIPE = {"epochs": 4, "lr": 0.05, "batch_size": 32, "schedule": "multistep", "milestones": [3], "warmup_epochs": 1, "weight_decay": 5e-4,

@@ -36,19 +36,15 @@ def _overrides(arguments) -> dict:
     return out
 
 
+def _whole(name: str, arguments) -> list[Spec]:
+    """Every spec of a paper at the settings and the scenario of the command line."""
+    values = papers.settings(name, arguments.preset, **_overrides(arguments))
+    return papers.paper(name).plan(papers.only_scenario(values, arguments.scenario) if arguments.scenario else values)
+
+
 def _plan(name: str, arguments) -> list[Spec]:
     """The specs that the command line asks for; every scenario is checked against its data before anything is computed."""
-    values = papers.settings(name, arguments.preset, **_overrides(arguments))
-    if arguments.scenario:
-        kind = arguments.scenario.split(":")[0]
-        if not any(kind in kinds for kinds in values.get("text", {"methods": {}})["methods"].values()):
-            values.pop("text", None)                                            # such a scenario does not exist for its texts
-        for section in [values, values["text"]] if "text" in values else [values]:
-            sets = {s.split(":")[0]: d for s, d in reversed(section["scenarios"].items())}
-            default = next(iter(section["scenarios"].values()))
-            section["scenarios"] = {arguments.scenario: sets.get(kind, default)}
-            section["focus"] = arguments.scenario
-    specs = [s for s in papers.paper(name).plan(values) if arguments.data in (None, s.data)]
+    specs = [s for s in _whole(name, arguments) if arguments.data in (None, s.data)]
     for dataset, scenario in dict.fromkeys((s.data, s.scenario) for s in specs):
         data.split(data.load(dataset), scenario)
     if arguments.method:
@@ -63,9 +59,20 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def _plans(arguments) -> dict[str, list[Spec]]:
+    """The specs of every paper that the command line names; a paper may have none of them, but not all papers."""
+    plans = {name: _plan(name, arguments) for name in _names(arguments.papers)}
+    if not any(plans.values()):
+        asked = " ".join(f"--{key} {value}" for key in ("scenario", "data", "method") if (value := getattr(arguments, key)))
+        there = [s for name in plans for s in _whole(name, arguments)]
+        sets, methods = (", ".join(dict.fromkeys(getattr(s, key) for s in there)) for key in ("data", "method"))
+        raise ValueError(f"{asked} leaves no run of {', '.join(plans)} at preset {arguments.preset}; data must be among {sets}, and the "
+                         f"method among {methods}: choose a method that is run on the data.")
+    return plans
+
+
 def run(arguments) -> None:
-    for name in _names(arguments.papers):
-        specs = _plan(name, arguments)
+    for name, specs in _plans(arguments).items():
         store = Store.fresh(arguments.preset, name)
         reuse = None if arguments.recompute else Store.reference(arguments.preset, name)
         known = store.read() | (reuse.read() if reuse else {})

@@ -182,6 +182,7 @@ def ruler(frame: pd.DataFrame, metrics: dict[str, str], methods: list[str], *, a
             ax.axvline(1, color=STYLE["retrain"][1], linewidth=1)
             ax.axvline(0, color="black", linewidth=1)
             ax.set(xlim=(-0.7, 2.7), xticks=[0, 1, 2])
+            ax.set_xlabel("share of the gap", fontsize=9)
         ax.set_title(title + (("\n(no gap: raw, %)" if metric in percent else "\n(no gap: raw)") if meaningless else ""), fontsize=10)
         ax.set(yticks=range(len(shown)), yticklabels=[label(m) for m in shown], ylim=(len(shown) - 0.5, -0.5))
     return pd.DataFrame(drawn)

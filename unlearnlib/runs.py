@@ -20,7 +20,6 @@ from .files import ensure_writable, locked
 from .records import Record, Spec, Store, environment
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-BATCH_SIZE = 64             # where neither method nor recipe names one
 EVALUATION_EPOCHS = 0.5     # a study's own measuring, in training-epoch equivalents, where it states nothing else
 
 
@@ -146,10 +145,10 @@ def estimate(specs: list[Spec], jobs: int) -> tuple[float, float]:
     cached = {p.stem for p in (reference.data.cache_root() / "models").glob("*.pt")}
     costs: dict[tuple[str, str, int], float] = {}                               # epochs by what decides the speed of a step
     for s in specs:
-        at = s.data, s.model, s.hyper_parameters.get("batch_size", BATCH_SIZE)
+        at = s.data, s.model, s.hyper_parameters.get("batch_size", train.BATCH_SIZE)
         costs[at] = costs.get(at, 0.0) + run_epochs(s)
     for j in jobs_of(specs):
-        at = j.data, j.model, json.loads(j.recipe).get("batch_size", BATCH_SIZE)
+        at = j.data, j.model, json.loads(j.recipe).get("batch_size", train.BATCH_SIZE)
         costs[at] = costs.get(at, 0.0) + (0.0 if j.key in cached else training_epochs(j))
     epochs = sum(costs.values())
     seconds = sum(cost * len(reference.dataset(at[0]).train_labels) / _images_per_second(*at) for at, cost in costs.items() if cost)

@@ -18,6 +18,7 @@ from .data import augment as augment_batch
 from .files import DamagedFile, set_aside, write
 
 Callback = Callable[..., None]
+BATCH_SIZE = 64             # where neither method nor recipe names one
 SAVE_EVERY = 30.0           # seconds between two resume points of a long training
 
 
@@ -82,7 +83,7 @@ def check_sets(n_forget: int, n_retain: int) -> None:
 
 
 def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.Generator, epochs: int, lr: float,
-        batch_size: int = 64, optimizer: str = "sgd", momentum: float = 0.9, weight_decay: float = 0.0,
+        batch_size: int = BATCH_SIZE, optimizer: str = "sgd", momentum: float = 0.9, weight_decay: float = 0.0,
         schedule: str = "constant", milestones=(), gamma: float = 0.2, warmup_epochs: int = 0, augment: bool = False,
         batchnorm: str = "train", loss: Callable[[Tensor, Tensor], Tensor] = task_loss, callback: Callback | None = None,
         resume: Path | None = None) -> nn.Module:

@@ -56,7 +56,7 @@ def schedule(n_forget: int, n_retain: int, *, batch_size: int, retain_epochs: fl
     E is at least 1. Raises ValueError for an empty set, a batch size or budget that is not positive, and a weight outside [0, 1], which
     the rule itself gives beyond 60 % of the data.
 
-    Source: official code (sections A.4 and A.5 of its notebooks' settings).
+    Source: official code, the settings of its notebooks for CIFAR and for text.
     """
     if min(n_forget, n_retain, batch_size, 1 if max_epochs is None else max_epochs) < 1 or not retain_epochs > 0:
         raise ValueError(f"schedule got {n_forget} forget and {n_retain} retain samples, batch_size={batch_size}, retain_epochs="

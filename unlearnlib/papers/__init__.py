@@ -70,6 +70,20 @@ def domains(values: dict) -> list[dict]:
     return [values, values | values["text"]] if "text" in values else [values]
 
 
+def only_scenario(values: dict, scenario: str) -> dict:
+    """The settings with this scenario alone, on the data of its kind; without texts where no method for texts has that kind."""
+    kind = scenario.split(":")[0]
+
+    def alone(section: dict) -> dict:
+        sets = {name.split(":")[0]: data for name, data in reversed(section["scenarios"].items())}
+        return section | {"scenarios": {scenario: sets.get(kind, next(iter(section["scenarios"].values())))}, "focus": scenario}
+    out = alone(values)
+    if "text" in out:
+        known = any(kind in kinds for kinds in out["text"]["methods"].values())
+        out = out | {"text": alone(out["text"])} if known else {k: v for k, v in out.items() if k != "text"}
+    return out
+
+
 def check_recipe(recipe: dict) -> None:
     """Raise ValueError, in one sentence, for a key that training does not know or a value of another type."""
     allowed = {k: v for k, v in inspect.signature(fit).parameters.items() if k not in
@@ -140,15 +154,23 @@ class Session:
             raise NotAvailable(f"preset {self.preset} has no runs of the study {study!r}.")
         return found
 
+    def has(self, study: str) -> bool:
+        """Is there any run of a study?"""
+        return bool(self._of(study))
+
     def _of(self, study: str) -> list[Record]:
         return [r for r in self.records if r.spec.study == study]
 
-    @property
-    def provenance(self) -> str:
-        commits = sorted({r.environment["commit"] for r in self.records})
-        sets = ", ".join(sorted({s.data for s in self.specs}))
-        models = ", ".join(dict.fromkeys(s.model for s in self.specs))
-        seeds = ", ".join(dict.fromkeys(str(d["seeds"]) for d in domains(self.settings)))
+    def provenance(self, drawn: pd.DataFrame | None = None) -> str:
+        """Scale and origin of all records, or of what a figure has drawn: the domains in its column ``data``, else the first."""
+        of = domains(self.settings)
+        if drawn is not None:
+            of = [d for d in of if set(drawn.data) & set(d["scenarios"].values())] if "data" in drawn else of[:1]
+        names = {name for d in of for name in d["scenarios"].values()}
+        specs = [r.spec for r in self.records if r.spec.data in names]
+        commits = sorted({r.environment["commit"] for r in self.records if r.spec.data in names})
+        sets, models = ", ".join(sorted({s.data for s in specs})), ", ".join(dict.fromkeys(s.model for s in specs))
+        seeds = ", ".join(dict.fromkeys(str(d["seeds"]) for d in of))
         return f"preset {self.preset} | {sets} | {models} | n = {seeds} | commit {', '.join(commits)}"
 
     def figure(self, name: str) -> plots.Drawn | tables.Markdown:
@@ -162,7 +184,7 @@ class Session:
             figure, drawn = self.module.FIGURES[name](self)
         except (NotAvailable, DataError) as error:
             return tables.Markdown(f"*Not available* ({name}): {error}")
-        plots.stamp(figure, self.provenance)
+        plots.stamp(figure, self.provenance(drawn))
         result = plots.Drawn(name, figure, drawn)
         if self.write:
             result.save(records.figures_root() / self.preset / self.name)
@@ -172,7 +194,7 @@ class Session:
         """One row a claim: what it says, the verdict, the evidence it rests on."""
         table = claims.judge(self.module.CLAIMS, self)
         if self.write:
-            claims.save(table, self.provenance, records.figures_root() / self.preset / self.name / "claims.md")
+            claims.save(table, self.provenance(), records.figures_root() / self.preset / self.name / "claims.md")
         return table
 
 

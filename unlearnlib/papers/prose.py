@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from ..attacks import anamnesis_index
-from ..claims import Interval
+from ..claims import Interval, interval
 from ..tables import Markdown, Table
 from ..tables import predictions as scored
 from . import NotAvailable
@@ -19,6 +19,11 @@ Bands = dict[str, list[float]]                  # key: [low, high]
 
 def scaled(value: Interval, factor: float) -> Interval:
     return Interval(value.mean * factor, value.half * factor, value.n)
+
+
+def of_method(frame: pd.DataFrame, method: str, metric: str, digits: int = 1, scale: float = 100) -> str:
+    """Mean and interval of one method's runs."""
+    return interval(frame[frame.method == method][metric]).text(digits, scale)
 
 
 def box(quantities: Quantities, bands: Bands) -> Table:

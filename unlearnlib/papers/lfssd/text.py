@@ -10,7 +10,7 @@ from ...claims import Interval, comparison, interval, paired
 from ...plots import label
 from ...tables import Markdown, Table, by_method, published, with_distance
 from .. import NotAvailable, prose
-from ..prose import scaled
+from ..prose import of_method, scaled
 from .claims import FORGOTTEN, paired_ratio, with_paper_metrics
 from .figures import layer_of
 
@@ -149,17 +149,13 @@ def reading(session, figure: str) -> Markdown:
     return prose.reading(session, READINGS[figure])
 
 
-def _of(frame: pd.DataFrame, name: str, metric: str, digits: int = 1, scale: float = 100) -> str:
-    return interval(frame[frame.method == name][metric]).text(digits, scale)
-
-
 def _wrong_way(session) -> str:
     f = focus(session)
     gap, start = (paired(f, "D_f", "random_dampening", other) for other in ("lfssd", "original"))
-    return (f"the same factors on random weights leave acc D_f at {_of(f, 'random_dampening', 'D_f')} % and acc D_r at "
-            f"{_of(f, 'random_dampening', 'D_r')} %; LFSSD has {_of(f, 'lfssd', 'D_f')} % and {_of(f, 'lfssd', 'D_r')} %. "
-            f"Acc D_f under random dampening against LFSSD: {comparison(gap)} ({gap.text()} points); against the original: "
-            f"{comparison(start)} ({start.text()} points).")
+    return (f"the same factors on random weights leave acc D_f at {of_method(f, 'random_dampening', 'D_f')} % and acc D_r at "
+            f"{of_method(f, 'random_dampening', 'D_r')} %; LFSSD has {of_method(f, 'lfssd', 'D_f')} % and "
+            f"{of_method(f, 'lfssd', 'D_r')} %. Acc D_f under random dampening against LFSSD: {comparison(gap)} ({gap.text()} points); "
+            f"against the original: {comparison(start)} ({start.text()} points).")
 
 
 def _importance(session) -> str:
@@ -204,10 +200,10 @@ def _cost(session) -> str:
 def _ruler(session) -> str:
     f = focus(session)
     gap = paired(f, "loss_forget", "lfssd", "retrain")
-    losses = [_of(f, name, "loss_forget", 2, 1) for name in ("original", "lfssd", "retrain")]
+    losses = [of_method(f, name, "loss_forget", 2, 1) for name in ("original", "lfssd", "retrain")]
     return (f"mean loss on forgotten images: original {losses[0]}, LFSSD {losses[1]}, retrained {losses[2]}; LFSSD is "
             f"{comparison(gap)} than retrained. The entropy attack calls "
-            f"{_of(f, 'lfssd', 'MIA')} % of them members under LFSSD, {_of(f, 'retrain', 'MIA')} % under retraining. "
+            f"{of_method(f, 'lfssd', 'MIA')} % of them members under LFSSD, {of_method(f, 'retrain', 'MIA')} % under retraining. "
             f"Within the band on every ruler: {', '.join(in_band(session)) or 'nobody'}.")
 
 
@@ -255,8 +251,9 @@ def _scenarios(session) -> str:
         where = "no alpha of the curve does both"
         if good:
             where = f"acc D_f within 2 points of retrained, and acc D_r at most 2 below it, at alpha {', '.join(f'{a:g}' for a in good)}"
-        parts.append(f"**{scenario}** at alpha {alpha:g}: acc D_r {_of(part, 'lfssd', 'D_r')} (retrained {_of(part, 'retrain', 'D_r')}), "
-                     f"acc D_f {_of(part, 'lfssd', 'D_f')} ({_of(part, 'retrain', 'D_f')}); {where}")
+        parts.append(f"**{scenario}** at alpha {alpha:g}: acc D_r {of_method(part, 'lfssd', 'D_r')} "
+                     f"(retrained {of_method(part, 'retrain', 'D_r')}), "
+                     f"acc D_f {of_method(part, 'lfssd', 'D_f')} ({of_method(part, 'retrain', 'D_f')}); {where}")
     return "all in %. " + ". ".join(parts) + "."
 
 
@@ -319,7 +316,7 @@ def answer(session) -> Markdown:
     f, v = with_paper_metrics(session.frame()), measured(session)
     mine = focus(session)
     gone = abs(paired(mine, "D_f", "lfssd", "retrain").mean) <= FORGOTTEN
-    before, after, target = (_of(mine, name, "D_f") for name in ("original", "lfssd", "retrain"))
+    before, after, target = (of_method(mine, name, "D_f") for name in ("original", "lfssd", "retrain"))
     text = (f"**Does the class disappear from the answers?** For {session.settings['focus']}: **{'yes' if gone else 'no'}.** "
             f"*We measured* (preset {session.preset}, n = {session.settings['seeds']}): acc D_f goes from {before} % to {after} % "
             f"(retrained {target} %), reading no label, at {v['cost'].mean:.1f} % of the cost of retraining.")

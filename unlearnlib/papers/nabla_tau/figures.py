@@ -11,7 +11,8 @@ from ... import plots
 from ...plots import STYLE, band, label, legend_above, log_axis, panels, reference_line, summarise
 from .. import NotAvailable
 from ..figures import focus, relearn, strip, the_data
-from .claims import largest, of_domain, runs_of
+from .claims import by_domain, gaps, largest, runs_of
+from .studies import BINS
 
 REAL = ["original", "retrain", "finetune", "amnesiac", "scrub", "scrub_r", "neggrad_plus", "ssd", "nabla_tau"]
 CHANCE = (49.5, 50.5)           # the band of the paper's figure: what the attack says of two samples of one distribution, large sets
@@ -20,19 +21,10 @@ SEEN = "samples seen / |D_r|"
 
 
 def _domains(session, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """(name, rows, standard runs of the same scenario) for images and, where the preset has it, text."""
-    out = []
-    for name, text in (("images", False), ("text", True)):
-        part = of_domain(session, rows, text)
-        if len(part):
-            runs = of_domain(session, session.frame(), text)
-            out.append((name, part, runs[runs.scenario == part.scenario.iloc[0]]))
-    return out
-
-
-def _main(rows: pd.DataFrame) -> pd.DataFrame:
-    """Without NegGrad+ beyond its strongest usable setting, which the figure of the wrong way shows."""
-    return rows[~_beyond(rows)]
+    """(name, rows, standard runs of the same scenario) for images and, where the rows have it, text."""
+    runs = session.frame()
+    return [(name, part, runs[(runs.data == part.data.iloc[0]) & (runs.scenario == part.scenario.iloc[0])])
+            for name, part in by_domain(session, rows)]
 
 
 def _beyond(rows: pd.DataFrame) -> pd.Series:
@@ -56,7 +48,7 @@ def _curve(rows: pd.DataFrame, method: str, metric: str, ax, **style) -> None:
 
 def curves(session):
     """MIA_L, MIA_E and test accuracy against passes over the retain set: ∇τ, fine-tuning, and the retrained line with its band."""
-    rows = _main(session.rows("curve"))
+    rows = session.rows("curve")
     rows = rows[rows.method.isin(["nabla_tau", "finetune"])]
     there = _domains(session, rows)
     figure, axes = panels(3, len(there), width=12, height=0.8 + 3.1 * len(there), sharex="row")
@@ -126,9 +118,9 @@ def histograms(session):
         for ax, model in zip(line, models, strict=True):
             for half, colour, fill in (("test", "0.45", True), ("forget", STYLE["nabla_tau"][1], False)):
                 d = drawn[(drawn.data == part.data.iloc[0]) & (drawn.model == model) & (drawn.part == half)]
-                ax.bar(d.loss, d.density, width=0.2, align="edge", label=f"{half} samples", fill=fill, color=colour if fill else None,
-                       edgecolor=colour, alpha=0.55 if fill else 1, linewidth=1.2 if not fill else 0)
-            ax.set(yscale="log", title=f"{name}: {label(model)}", xlim=(0, 8))
+                ax.bar(d.loss, d.density, width=BINS[1] - BINS[0], align="edge", label=f"{half} samples", fill=fill, edgecolor=colour,
+                       color=colour if fill else None, alpha=0.55 if fill else 1, linewidth=1.2 if not fill else 0)
+            ax.set(yscale="log", title=f"{name}: {label(model)}", xlim=(BINS[0], BINS[-1]))
         line[0].set_ylabel("density (log)")
     for ax in axes[-1]:
         ax.set_xlabel("loss of a sample (nats)")
@@ -164,10 +156,9 @@ def inside(session):
 
 def grid(session):
     """Forgotten fraction x starting weight: distance of the attack from 50 %, test accuracy lost, forget accuracy; the rule as a line."""
-    rows = session.rows("grid")
-    start = session.frame()
+    rows, start = gaps(session), session.frame()
     start = start[(start.method == "original") & (start.data == rows.data.iloc[0])].groupby("seed").acc_test.first()
-    rows = rows.assign(gap=(rows.mia_l - 0.5).abs(), lost=rows.seed.map(start) - rows.acc_test)
+    rows = rows.assign(lost=rows.seed.map(start) - rows.acc_test)
     fractions, alphas = sorted(rows.fraction.unique()), sorted(rows.alpha0.unique())
     figure, axes = panels(3, width=12, height=4.3, sharey=True)
     titles = {"gap": "|MIA_L − 50| (points)", "lost": "test accuracy lost (points)", "acc_forget": "forget accuracy (%)"}

@@ -41,12 +41,17 @@ def unlearn(spec: Spec) -> Outcome:
     return evaluation.unlearn(spec, also=paper_metrics)
 
 
-def _readout(model, s: data.Split, retain_at_most: int = 10 ** 9) -> dict[str, float]:
+def _outputs(model, s: data.Split) -> tuple[Tensor, Tensor]:
+    """Logits of the forget and of the test samples."""
+    return train.logits(model, s.data.train_images[s.forget]).cpu(), train.logits(model, s.data.test_images).cpu()
+
+
+def _readout(model, s: data.Split, retain_at_most: int = 10 ** 9, outputs: tuple[Tensor, Tensor] | None = None) -> dict[str, float]:
     """What the curves, the grid and the variants show of a model: the two attacks, three accuracies, mean losses."""
     d = s.data
     retain = s.retain[:: -(-len(s.retain) // retain_at_most)]                   # evenly spread, so all classes are in it
     y_f, y_r, y_test = d.train_labels[s.forget].cpu(), d.train_labels[retain].cpu(), d.test_labels.cpu()
-    z_f, z_r, z_test = (train.logits(model, x).cpu() for x in (d.train_images[s.forget], d.train_images[retain], d.test_images))
+    (z_f, z_test), z_r = outputs or _outputs(model, s), train.logits(model, d.train_images[retain]).cpu()
     loss, test_loss = metrics.cross_entropy(z_f, y_f), metrics.cross_entropy(z_test, y_test)
     return {"mia_l": _attack(loss, test_loss), "mia_e": _attack(metrics.entropy(z_f), metrics.entropy(z_test)),
             "acc_forget": metrics.accuracy(z_f, y_f), "acc_retain": metrics.accuracy(z_r, y_r),
@@ -91,15 +96,16 @@ def curve(spec: Spec) -> Outcome:
     s, original = spec.split(), reference.trained(spec.original)[0]
     watch = _Watch(s, **spec.settings)
     model = method(spec.method).run(original, s.access(), generator=spec.generator(), callback=watch, **spec.hyper_parameters)
-    start, end = (_readout(m, s, watch.retain_at_most) for m in (original, model))
     named = {"original": original, spec.method: model, "retrain": reference.trained(spec.retrained)[0]}
-    return Outcome({}, watch.rows(start, end) + [row for name, m in named.items() for row in _densities(name, m, s)])
+    outputs = {name: _outputs(m, s) for name, m in named.items()}
+    start, end = (_readout(named[name], s, watch.retain_at_most, outputs[name]) for name in ("original", spec.method))
+    return Outcome({}, watch.rows(start, end) + [row for name in named for row in _densities(name, outputs[name], s)])
 
 
-def _densities(name: str, model, s: data.Split) -> list[dict]:
-    d, rows = s.data, []
-    for part, x, y in (("forget", d.train_images[s.forget], d.train_labels[s.forget]), ("test", d.test_images, d.test_labels)):
-        loss = metrics.cross_entropy(train.logits(model, x), y).nan_to_num(BINS[-1]).clamp(max=BINS[-1] - 1e-9).numpy()
+def _densities(name: str, outputs: tuple[Tensor, Tensor], s: data.Split) -> list[dict]:
+    rows = []
+    for part, z, y in zip(("forget", "test"), outputs, (s.data.train_labels[s.forget], s.data.test_labels), strict=True):
+        loss = metrics.cross_entropy(z, y.cpu()).nan_to_num(BINS[-1]).clamp(max=BINS[-1] - 1e-9).numpy()
         density, _ = np.histogram(loss, BINS, density=True)
         rows += [{"row": "density", "model": name, "part": part, "loss": float(b), "density": float(v)}
                  for b, v in zip(BINS[:-1], density, strict=True) if v]
