@@ -89,7 +89,7 @@ def distil(model: nn.Module, access: Access, strategy: Strategy, *, generator: t
         parts = {"bn": batchnorm_statistics_loss(inputs), "one_hot": one_hot_loss(t), "balance": balance_loss(t),
                  "adversarial": adversarial_loss(t, student(x), forget if strategy.inhibited else ())}
         adam.zero_grad(set_to_none=True)
-        sum(weights[name] * part for name, part in parts.items()).backward()
+        sum(weights[name] * part for name, part in parts.items()).backward()    # step 1: draw
         adam.step()
         log.add(**parts)
         spend(batch_size * (2 * FORWARD_AND_INPUTS + relative))
@@ -102,7 +102,7 @@ def distil(model: nn.Module, access: Access, strategy: Strategy, *, generator: t
             x = torch.cat([synthesis.draw(batch_size, generator) for _ in range(student_steps)])
             t = logits(teacher, x)
             kept = (strategy.keep(t, forget, threshold) if strategy.keep else torch.ones(len(x), dtype=torch.bool)).cpu()
-            target = strategy.target(t, forget, threshold) if strategy.target else t
+            target = strategy.target(t, forget, threshold) if strategy.target else t    # step 2: filter
         log.drew(t, kept)
         spend(len(x) * FORWARD * (1 + relative))
         for images, targets, rows in zip(x.split(batch_size), target.split(batch_size), kept.split(batch_size), strict=True):
@@ -110,7 +110,7 @@ def distil(model: nn.Module, access: Access, strategy: Strategy, *, generator: t
                 log.skipped += 1
                 continue
             s = student(images[rows])
-            loss = distillation(s, targets[rows])
+            loss = distillation(s, targets[rows])                               # step 3: imitate
             descent.zero_grad(set_to_none=True)
             loss.backward()
             descent.step()

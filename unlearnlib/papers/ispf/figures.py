@@ -153,16 +153,22 @@ def pictures(session):
     return figure, rows[["method", "seed", "image", "predicted", "p_predicted"]]
 
 
-def embedding(session):
-    """The paper's Figure 1: real test images as density, synthetic ones as triangles, by epoch and strategy."""
+def kinds(session) -> pd.DataFrame:
+    """Synthetic images in the plane of the real ones, ``kind`` by the paper's colours: R the forget class, Y dropped by GKT, B kept."""
     rows = focus(session, session.rows("unlearn"))
-    points, real = rows[rows.row == "point"], rows[(rows.row == "real") & (rows.method == "original")]
+    points = rows[rows.row == "point"]
     if points.empty:
         raise NotAvailable(f"preset {session.preset} keeps no synthetic images.")
-    d = data.load(points.data.iloc[0])
-    gone = data.split(d, session.settings["focus"], 0).forget_classes
-    threshold = points.get("hp_threshold", pd.Series(0.01, index=points.index)).fillna(0.01)
-    points = points.assign(kind=np.where(points.predicted.isin(gone), "R", np.where(points.p_forget >= threshold, "Y", "B")))
+    gone = data.split(data.load(points.data.iloc[0]), session.settings["focus"], 0).forget_classes
+    limit = points.get("hp_threshold", pd.Series(0.01, index=points.index)).fillna(0.01)
+    return points.assign(kind=np.where(points.predicted.isin(gone), "R", np.where(points.p_forget >= limit, "Y", "B")))
+
+
+def embedding(session):
+    """The paper's Figure 1: real test images as density, synthetic ones as triangles, by epoch and strategy."""
+    rows, points = focus(session, session.rows("unlearn")), kinds(session)
+    real = rows[(rows.row == "real") & (rows.method == "original")]
+    gone = data.split(data.load(points.data.iloc[0]), session.settings["focus"], 0).forget_classes
     shown = [m for m in ("gkt_dfq", "is_gkt", "ispf") if (points.method == m).any()]
     epochs = sorted(points.epoch.unique())
     figure, axes = panels(len(epochs), len(shown), width=11, height=0.8 + 3.0 * len(shown), sharex=True, sharey=True)
@@ -224,14 +230,18 @@ def longer(session):
     return figure, _drawn(rows, ["acc_test_retain", "acc_test_forget", "kept"])
 
 
+def knob(session) -> pd.DataFrame:
+    """Runs of GKT by the threshold of its gate: the study's, the published one, and 1 (no filter), on the same seeds."""
+    session.need("threshold")
+    turned, frame = session.frame("threshold"), focus(session, session.frame())
+    frame = frame[frame.seed.isin(turned.seed.unique())]
+    return pd.concat([turned, frame[frame.method == "gkt_dfq"].assign(hp_threshold=0.01),
+                      frame[frame.method == "dfkd"].assign(hp_threshold=1.0)])
+
+
 def threshold(session):
-    """The gate's threshold: nothing filtered, small, as published, large."""
-    knob = session.frame("threshold")
-    frame = focus(session, session.frame())
-    seeds = knob.seed.unique()
-    paper = frame[(frame.method == "gkt_dfq") & frame.seed.isin(seeds)].assign(hp_threshold=0.01)
-    off = frame[(frame.method == "dfkd") & frame.seed.isin(seeds)].assign(hp_threshold=1.0)
-    every = pd.concat([knob, paper, off])
+    """The gate's threshold: small, as published, large, off."""
+    every = knob(session)
     figure, axes = panels(3, width=12, height=4.0)
     for ax, (metric, text, title) in zip(axes[0], (("kept", "rows kept (%)", "How much is left?"), ("acc_test_retain", ACC_R, "Kept?"),
                                                    ("acc_test_forget", ACC_F, "Forgotten?")), strict=True):

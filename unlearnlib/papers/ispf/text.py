@@ -1,0 +1,269 @@
+"""Tables of the ISPF notebook, and the sentences around them, whose numbers come from records: nothing here is typed in."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+
+from ...claims import Interval, comparison, interval, paired
+from ...filtering import postfilter
+from ...plots import label
+from ...tables import Markdown, Table, by_method, published, with_distance
+from .. import NotAvailable, prose
+from ..figures import focus
+from ..prose import of_method, scaled
+from . import ATTACK
+from .claims import LEVEL, curves, first_epochs, single
+from .figures import STRATEGIES, kinds, knob
+
+COLUMNS = {"A_r (%)": ("acc_test_retain", 1, 100), "A_f (%)": ("acc_test_forget", 1, 100), "all test images (%)": ("acc_test", 1, 100),
+           "confidence attack: non-member (%)": ("mia_confidence", 1, 100), "entropy attack: member (%)": ("mia_entropy", 1, 100)}
+AUDIT_COLUMNS = {"Avg.Gap (0 is best)": ("avg_gap", 1, 100), "ToW (1 is best)": ("tow", 2, 1), "AUC confidence": ("auc_confidence", 2, 1),
+                 "TPR at 1 % FPR (%)": ("tpr1_confidence", 1, 100), "train acc, kept (%)": ("acc_retain", 1, 100),
+                 "JS test": ("js_test", 2, 1)}
+COST_COLUMNS = {"training-epoch equivalents": ("epochs", 1, 1), "seconds": ("seconds", 1, 1), "rows kept (%)": ("kept", 0, 100),
+                "A_r (%)": ("acc_test_retain", 1, 100)}
+MISSED = {
+    ("dropped", "below"): "the teacher is surer of what it sees than we thought, so less is suspect",
+    ("dropped", "above"): "the images are vague: the teacher finds a trace of the class in many of them",
+    ("share", "below"): "the inhibition is stronger here than in the trial",
+    ("share", "above"): "so few images of the class are drawn anyway that there is little to inhibit",
+    ("let through", "below"): "the gate drops vague images of other classes, and inhibition does not make those surer",
+    ("let through", "above"): "without the class the images are surer, and pass",
+    ("gain", "below"): "few epochs: the lost rows are made up for by the surer ones that are left",
+    ("gain", "above"): "in so short a training every lost row counts",
+    ("forgotten", "above"): "the threshold lets through what it lets through: up to one percent of the class in each image",
+    ("forgotten", "below"): "",
+    ("leak", "below"): "what the teacher takes for another class teaches the student too little of this one",
+    ("leak", "above"): "images between the classes carry it across",
+    ("cost", "below"): "the generator is smaller, or the training longer, than reckoned",
+    ("cost", "above"): "the generator costs as much as the network at this scale",
+    ("relearning", "below"): "the student comes back sooner than the retrained model: it saw traces of the class",
+    ("relearning", "above"): "the student comes back later than the retrained model: its features are poorer",
+}
+QUANTITIES = {
+    "dropped": ("rows that GKT drops beyond those of the class, second half (% of a batch)", "three tenths in a trial with one seed"),
+    "share": ("images taken for the class: ISPF as a share of PostFilter alone (%)", "inhibition makes the class rare"),
+    "let through": ("kept by the gate, with inhibition minus without (points)", "less of the class, so less to suspect"),
+    "gain": ("A_r at the end, ISPF minus GKT (points)", "every row is used"),
+    "forgotten": ("A_f of ISPF at the end (%)", "no image shows the class, and the filter takes what is left"),
+    "leak": ("A_f of BlockF at its highest epoch (%)", "vague images of the class pass under another name"),
+    "cost": ("cost of ISPF as a share of retraining (%)", "from the settings: batches times steps, and the generator"),
+    "relearning": ("relearning time of ISPF over that of retrained", "neither has seen the class"),
+}
+
+
+def measured(session) -> dict[str, Interval]:
+    """The quantities of the prediction box, one class forgotten at a time, scenarios averaged first."""
+    rows, frame = curves(session), single(session, session.frame())
+    late = rows[(rows.method == "gkt_dfq") & (rows.share > 0.5)]
+    per_run = rows.groupby(["method", "scenario", "seed"])[["predicted_forget", "kept"]].mean().reset_index()
+    shares = per_run.pivot_table(index="seed", columns="method", values="predicted_forget")
+    blocked = rows[rows.method == "blockf"].groupby(["scenario", "seed"]).acc_test_forget.max()
+    costs = frame.pivot_table(index="seed", columns="method", values="epochs")
+    there = focus(session, session.frame())
+    ratio = prose.relearning(there, "ispf") if "batches" in there else []
+    return {
+        "dropped": scaled(interval((1 - late.predicted_forget - late.kept).groupby(late.seed).mean()), 100),
+        "share": scaled(interval(shares.ispf / shares.pf if "pf" in shares else []), 100),
+        "let through": scaled(paired(per_run, "kept", "is_gkt", "gkt_dfq"), 100),
+        "gain": scaled(paired(frame, "acc_test_retain", "ispf", "gkt_dfq"), 100),
+        "forgotten": scaled(interval(frame[frame.method == "ispf"].groupby("seed").acc_test_forget.mean()), 100),
+        "leak": scaled(interval(blocked.groupby("seed").mean()), 100),
+        "cost": scaled(interval(costs.ispf / costs.retrain), 100),
+        "relearning": interval(ratio),
+    }
+
+
+def box(bands: dict) -> Table:
+    """The prediction box before the run."""
+    return prose.box(QUANTITIES, bands)
+
+
+def predictions(session, bands: dict) -> Table:
+    """Score the prediction box."""
+    return prose.predictions(measured(session), QUANTITIES, bands)
+
+
+def misses(session, bands: dict) -> Markdown:
+    """What we think about each band that was missed."""
+    return prose.misses(measured(session), QUANTITIES, MISSED, bands)
+
+
+def paper_table(session) -> Table:
+    """Scenario x strategy in the layout of the official code's grid, beside the published values (none could be verified)."""
+    frame = session.frame()
+    return published(frame, "ispf", by_method(frame, COLUMNS), ["A_r", "A_f"])
+
+
+def audit_table(session) -> Table:
+    """The common audit of the detailed scenario."""
+    return by_method(with_distance(focus(session, session.frame()), ATTACK), AUDIT_COLUMNS)
+
+
+def cost_table(session) -> Table:
+    """Cost of the method alone; seconds are those of the machine that made the records."""
+    return by_method(focus(session, session.frame()), COST_COLUMNS)
+
+
+def by_hand(logits: list[float], forget: list[int], threshold: float) -> Table:
+    """The worked example from the library's own filter: logits and probabilities before and after."""
+    before = torch.tensor([logits], dtype=torch.float64)
+    after = postfilter(before, forget, threshold)
+    return Table(pd.DataFrame({"class": range(len(logits))} | {
+        f"{name} {when}": [f"{v:.3f}" if name == "probability" else f"{v:g}" for v in values[0].tolist()]
+        for when, z in (("before", before), ("after", after)) for name, values in (("logit", z), ("probability", z.softmax(1)))}))
+
+
+def reading(session, figure: str) -> Markdown:
+    """One sentence under a figure: its main numbers, each "we measured"."""
+    return prose.reading(session, READINGS[figure])
+
+
+def _epoch(session, methods: list[str], metric: str, when: str = "last") -> str:
+    """Mean over seeds of a quantity in the first or the last epoch, method by method."""
+    rows = focus(session, curves(session))
+    at = rows[rows.epoch == (rows.epoch.max() if when == "last" else rows.epoch.min())]
+    return ", ".join(f"{label(m)} {of_method(at, m, metric)}" for m in methods if (at.method == m).any())
+
+
+def _wrong_way(session) -> str:
+    rows = focus(session, curves(session))
+    if not (rows.method == "blockf").any():
+        raise NotAvailable(f"preset {session.preset} has no run of BlockF.")
+    peak = interval(rows[rows.method == "blockf"].groupby("seed").acc_test_forget.max())
+    return (f"rows kept in the last epoch (%): {_epoch(session, ['blockf', 'gkt_dfq'], 'kept')}; A_f there (%): "
+            f"{_epoch(session, ['blockf', 'gkt_dfq', 'dfkd'], 'acc_test_forget')}; BlockF at its highest epoch {peak.text()} %.")
+
+
+def _accuracy(session) -> str:
+    frame, first = focus(session, session.frame()), focus(session, first_epochs(session))
+    gaps = [f"{label(m)} {comparison(g := paired(frame, 'acc_test_retain', m, 'gkt_dfq'))} ({g.text()})"
+            for m in ("is_gkt", "pf", "ispf") if (frame.method == m).any()]
+    soon = ", ".join(f"{label(m)} {of_method(first, m, 'first', 1, 1)}" for m in STRATEGIES if (first.method == m).any())
+    return (f"A_r in the last epoch (%): {_epoch(session, STRATEGIES, 'acc_test_retain')}; retrained "
+            f"{of_method(frame, 'retrain', 'acc_test_retain')}. Against GKT, in points: {'; '.join(gaps)}. First epoch at "
+            f"{100 * LEVEL:g} % of retrained's A_r (one after the last: never): {soon}. A_f in the last epoch (%): "
+            f"{_epoch(session, [*STRATEGIES, 'dfkd'], 'acc_test_forget')}.")
+
+
+def _filtering(session) -> str:
+    return (f"images taken for the class, first epoch (%): {_epoch(session, STRATEGIES, 'predicted_forget', 'first')}; last: "
+            f"{_epoch(session, STRATEGIES, 'predicted_forget')}; rows kept in the last epoch (%): "
+            f"{_epoch(session, STRATEGIES, 'kept')}.")
+
+
+def _scenarios(session) -> str:
+    frame, parts = session.frame(), []
+    for scenario, part in frame.groupby("scenario", sort=False):
+        gap = paired(part, "acc_test_retain", "ispf", "gkt_dfq")
+        parts.append(f"{scenario} {comparison(gap)} ({gap.text()} points; A_f of ISPF {of_method(part, 'ispf', 'acc_test_forget')} %, "
+                     f"of GKT {of_method(part, 'gkt_dfq', 'acc_test_forget')} %)")
+    return f"A_r of ISPF against GKT: {'; '.join(parts)}."
+
+
+def _audit(session) -> str:
+    frame = with_distance(focus(session, session.frame()), ATTACK)
+    memory = paired(frame, "acc_retain", "ispf", "retrain")
+    gaps = ", ".join(f"{label(m)} {of_method(frame, m, 'avg_gap')}" for m in STRATEGIES if (frame.method == m).any())
+    auc = {m: of_method(frame, m, "auc_confidence", 2, 1) for m in ("original", "ispf", "retrain")}
+    return (f"AUC of the attack: original {auc['original']}, ISPF {auc['ispf']}, retrained {auc['retrain']}. Accuracy on kept "
+            f"*training* images, ISPF minus retrained: {comparison(memory)} ({memory.text()} points). Avg.Gap: "
+            f"{gaps}.")
+
+
+def _cost(session) -> str:
+    frame = focus(session, session.frame())
+    wide = frame.pivot_table(index="seed", columns="method", values="epochs")
+    time = frame.pivot_table(index="seed", columns="method", values="seconds")
+    gap = paired(frame, "acc_test_retain", "ispf", "retrain")
+    return (f"ISPF costs {interval(wide.ispf / wide.retrain).text(0)} % of our retraining in training-epoch equivalents, "
+            f"{interval(time.ispf / time.retrain).text(0)} % in seconds; its A_r against retraining: {comparison(gap)} ({gap.text()} points).")
+
+
+def _classes(session) -> str:
+    rows = focus(session, session.rows("unlearn"))
+    rows = rows[rows.row == "class"]
+    classes = next(s for s in session.specs if s.scenario == session.settings["focus"]).split().forget_classes
+    gone = rows[rows["class"].isin(classes)]
+    parts = [f"{label(m)} {of_method(gone, m, 'teacher', 2)} / {of_method(gone, m, 'student', 2)}" for m in STRATEGIES
+             if (gone.method == m).any()]
+    return f"mean probability of the forgotten class in the last epoch, teacher / student (%): {', '.join(parts)}."
+
+
+def _embedding(session) -> str:
+    points = kinds(session)
+    share = points.groupby(["method", "epoch"]).kind.value_counts(normalize=True).unstack(fill_value=0)
+    parts = []
+    for m in [m for m in STRATEGIES if m in share.index.get_level_values(0)]:
+        of = share.loc[m]
+        parts.append(f"{label(m)} {' → '.join(f'{100 * v:.0f}' for v in of.get('R', 0 * of.iloc[:, 0]))}")
+    return f"red (taken for the class, %) at epochs {', '.join(f'{e:g}' for e in sorted(points.epoch.unique()))}: {'; '.join(parts)}."
+
+
+def _threshold(session) -> str:
+    every = knob(session)
+    parts = [f"{t:g}: kept {interval(p.kept).text(0)} %, A_r {interval(p.acc_test_retain).text(0)} %, A_f "
+             f"{interval(p.acc_test_forget).text(0)} %" for t, p in every.groupby("hp_threshold")]
+    return f"threshold {'; '.join(parts)} (n = {every.seed.nunique()})."
+
+
+def _longer(session) -> str:
+    rows = session.rows("longer")
+    rows = rows[rows.row == "epoch"]
+    parts = []
+    for m, part in rows.groupby("method", sort=False):
+        last = part[part.epoch == part.epoch.max()]
+        parts.append(f"{label(m)}, run on: A_r {of_method(last, m, 'acc_test_retain')} %, A_f {of_method(last, m, 'acc_test_forget')} % "
+                     f"(highest {100 * part.acc_test_forget.max():.1f} %)")
+    return f"{'; '.join(parts)} (n = {rows.seed.nunique()})."
+
+
+def _ruler(session) -> str:
+    frame = focus(session, session.frame())
+    metrics = ["acc_test_forget", "loss_forget", "auc_confidence", "acc_test_retain"]
+    target = frame[frame.method == "retrain"][metrics]
+    near = [label(m) for m in STRATEGIES if (frame.method == m).any() and
+            ((frame[frame.method == m][metrics].mean() - target.mean()).abs() <= target.std().fillna(0) + 1e-12).all()]
+    return f"within the band on A_f, the loss on forgotten images, the AUC and A_r: {', '.join(near) or 'nobody'}."
+
+
+def _relearn(session) -> str:
+    runs = focus(session, session.frame())
+    if "batches" not in runs:
+        raise NotAvailable(f"preset {session.preset} relearns nothing.")
+    parts = []
+    for m in ("ispf", "pf", "gkt_dfq", "dfkd", "retrain"):
+        batches = sorted(runs[runs.method == m].batches.fillna(float("inf")))
+        parts.append(f"{label(m)} {', '.join('never' if b == float('inf') else f'{b:g}' for b in batches)}")
+    return f"mini-batches until 95 % of the original's forget accuracy, seed by seed: {'; '.join(parts)}."
+
+
+READINGS = {"wrong_way": _wrong_way, "accuracy": _accuracy, "filtering": _filtering, "scenarios": _scenarios, "audit": _audit, "cost": _cost,
+            "classes": _classes, "embedding": _embedding, "threshold": _threshold, "longer": _longer, "ruler": _ruler, "relearn": _relearn}
+
+
+def one_glance(session) -> Markdown:
+    """A preset with few seeds, method by method: A_r, A_f, rows kept, images taken for the class, cost."""
+    frame, rows = focus(session, session.frame()), focus(session, curves(session))
+    last = rows[rows.epoch == rows.epoch.max()]
+    parts = []
+    for m in ("original", "retrain", *STRATEGIES):
+        if (frame.method == m).any():
+            drawn = (last.method == m).any()
+            tail = f", kept {of_method(last, m, 'kept')}, taken for the class {of_method(last, m, 'predicted_forget')}" if drawn else ""
+            parts.append(f"{label(m)} A_r {of_method(frame, m, 'acc_test_retain')}, A_f {of_method(frame, m, 'acc_test_forget')}{tail}")
+    return Markdown(f"*We measured* (n = {frame.seed.nunique()}, %): {'; '.join(parts)}.")
+
+
+def answer(session) -> Markdown:
+    """The answer to the notebook's question, from this session's records."""
+    frame = focus(session, session.frame())
+    gap, lost = paired(frame, "acc_test_retain", "ispf", "gkt_dfq"), paired(frame, "acc_test_retain", "retrain", "ispf")
+    wide = frame.pivot_table(index="seed", columns="method", values="epochs")
+    start, gone = of_method(frame, "original", "acc_test_forget"), of_method(frame, "ispf", "acc_test_forget")
+    return Markdown(f"*We measured* (preset {session.preset}, n = {frame.seed.nunique()}). **Forgotten:** accuracy on the class falls from "
+                    f"{start} to {gone} % (retrained {of_method(frame, 'retrain', 'acc_test_forget')} %). **Kept:** A_r "
+                    f"{of_method(frame, 'ispf', 'acc_test_retain')} %, {lost.text()} points less than retraining with data; against GKT "
+                    f"{comparison(gap)} ({gap.text()} points). **Price:** {interval(wide.ispf / wide.retrain).text(0)} % of retraining's cost. "
+                    "So it buys independence of the data, not speed.")
