@@ -1,7 +1,7 @@
 # `make` prints the targets. Each of them sets up what it needs, once, from pyproject.toml and constraints.txt:
 # in .venv, or inside the activated conda environment.
 
-PAPERS := lfssd nabla_tau
+PAPERS := ispf lfssd nabla_tau
 PRESET ?= digits
 SEEDS  ?=
 JOBS   ?= 2
@@ -49,10 +49,10 @@ LINT   := $(PY) -m ruff check unlearnlib tests notebooks
 # The kernel is this Python, whatever the notebook's metadata name; nothing is cached, the first difference stops.
 NBVAL  := $(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 -x -p no:cacheprovider notebooks
 
-.PHONY: help install figures lfssd nabla_tau verify records test nbval notebooks lint bench lab clean
+.PHONY: help install figures ispf lfssd nabla_tau verify records test nbval notebooks lint bench lab clean
 
 help: ## this list
-	@echo "make TARGET [PRESET=digits] [PAPERS=\"lfssd nabla_tau\"] [SEEDS=n] [JOBS=2] [PYTHON=python3] [VENV=.venv]"
+	@echo "make TARGET [PRESET=digits] [PAPERS=\"ispf lfssd nabla_tau\"] [SEEDS=n] [JOBS=2] [PYTHON=python3] [VENV=.venv]"
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # --- what a reader wants ---------------------------------------------------------------------------------------------
@@ -61,7 +61,10 @@ figures: $(ENV)/.unlearnlib ## run the methods, draw every figure, table and ver
 	@$(MAKE) $(BESIDE) $(PAPERS:%=execute-%)
 	$(LIB) draw --committed
 
-lfssd: ## the same for one paper: Loss-Free Machine Unlearning
+ispf: ## the same for one paper: ISPF: Toward Efficient Data-Free Unlearning
+	@$(MAKE) --no-print-directory figures PAPERS=ispf
+
+lfssd: ## the same for Loss-Free Machine Unlearning
 	@$(MAKE) --no-print-directory figures PAPERS=lfssd
 
 nabla_tau: ## the same for Nabla-tau: Gradient-based and Task-Agnostic Machine Unlearning

@@ -178,7 +178,8 @@ def _cost(session) -> str:
     time = frame.pivot_table(index="seed", columns="method", values="seconds")
     gap = paired(frame, "acc_test_retain", "ispf", "retrain")
     return (f"ISPF costs {interval(wide.ispf / wide.retrain).text(0)} % of our retraining in training-epoch equivalents, "
-            f"{interval(time.ispf / time.retrain).text(0)} % in seconds; its A_r against retraining: {comparison(gap)} ({gap.text()} points).")
+            f"{interval(time.ispf / time.retrain).text(0)} % in seconds; its A_r against retraining: {comparison(gap)} "
+            f"({gap.text()} points).")
 
 
 def _classes(session) -> str:
@@ -239,8 +240,9 @@ def _relearn(session) -> str:
     return f"mini-batches until 95 % of the original's forget accuracy, seed by seed: {'; '.join(parts)}."
 
 
-READINGS = {"wrong_way": _wrong_way, "accuracy": _accuracy, "filtering": _filtering, "scenarios": _scenarios, "audit": _audit, "cost": _cost,
-            "classes": _classes, "embedding": _embedding, "threshold": _threshold, "longer": _longer, "ruler": _ruler, "relearn": _relearn}
+READINGS = {"wrong_way": _wrong_way, "accuracy": _accuracy, "filtering": _filtering, "scenarios": _scenarios, "audit": _audit,
+            "cost": _cost, "classes": _classes, "embedding": _embedding, "threshold": _threshold, "longer": _longer,
+            "ruler": _ruler, "relearn": _relearn}
 
 
 def one_glance(session) -> Markdown:
@@ -265,5 +267,5 @@ def answer(session) -> Markdown:
     return Markdown(f"*We measured* (preset {session.preset}, n = {frame.seed.nunique()}). **Forgotten:** accuracy on the class falls from "
                     f"{start} to {gone} % (retrained {of_method(frame, 'retrain', 'acc_test_forget')} %). **Kept:** A_r "
                     f"{of_method(frame, 'ispf', 'acc_test_retain')} %, {lost.text()} points less than retraining with data; against GKT "
-                    f"{comparison(gap)} ({gap.text()} points). **Price:** {interval(wide.ispf / wide.retrain).text(0)} % of retraining's cost. "
-                    "So it buys independence of the data, not speed.")
+                    f"{comparison(gap)} ({gap.text()} points). **Price:** {interval(wide.ispf / wide.retrain).text(0)} % of "
+                    "retraining's cost. So it buys independence of the data, not speed.")
