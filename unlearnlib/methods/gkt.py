@@ -62,7 +62,8 @@ def gkt(model: nn.Module, access: Access, *, generator: torch.Generator, pseudo_
     student = reinitialise(copy.deepcopy(model), seed_student)
     with seeded(seed_synthesis):
         synthesis = Generator(image_shape, latent=latent, widths=widths, squash=False).to(next(teacher.parameters()).device)
-    relative = relative_cost(synthesis, teacher)
+    with taps(teacher, nn.ReLU):                                                # refuses a model without, before anything runs
+        relative = relative_cost(synthesis, teacher)
     networks = {"student": student, "generator": synthesis}
     adam = {k: torch.optim.Adam(net.parameters(), lr=lr) for k, net in networks.items()}
     plateau = {k: torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=2) for k, optimiser in adam.items()}
