@@ -85,7 +85,7 @@ def gkt(model: nn.Module, access: Access, *, generator: torch.Generator, pseudo_
             t = teacher(x)
         kept = gate(t, forget, threshold)
         x, t = log.select(x, t, kept) if learns_student else (x[kept], t[kept])
-        _spend(callback, batch_size * (1 + relative) * (1 / 3 if learns_student else 2 / 3))
+        _spend(callback, batch_size * (1 + relative) / 3)                       # forward
         if len(x) < 2:                                                          # BatchNorm has no variance for one
             empty, log.skipped = empty + 1, log.skipped + learns_student
             return
@@ -104,7 +104,8 @@ def gkt(model: nn.Module, access: Access, *, generator: torch.Generator, pseudo_
         nn.utils.clip_grad_norm_(networks[name].parameters(), clip)
         adam[name].step()
         losses[name].append(loss.detach())
-        _spend(callback, len(x) * (1 if learns_student else 2 / 3))
+        # The student's training step; or forward and back to the inputs through it, and back through the teacher and the generator.
+        _spend(callback, len(x) if learns_student else (2 * len(x) + batch_size * (1 + 2 * relative)) / 3)
 
     synthesis.train()
     for pseudo_batch in range(pseudo_batches):
