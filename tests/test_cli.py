@@ -414,6 +414,16 @@ def test_data_lists_every_data_set_or_how_to_get_it(prints, tmp_path, monkeypatc
     assert list(lines) == list(data.DATASETS)
     assert lines["digits"].startswith("1,000 training, 398 validation, 399 test images, 10 classes")
     assert lines["digits5"].endswith("5 classes") and "data fetch cifar100" in lines["cifar20"]
+    assert "data fetch svhn" in lines["svhn"]
+
+
+@pytest.mark.parametrize("name", data.FETCHED)
+def test_what_can_be_fetched(monkeypatch, prints, refused, name):
+    fetched = []
+    monkeypatch.setattr(data, "fetch", fetched.append)
+    monkeypatch.setattr(data, "DATASETS", ())                                   # the list afterwards need not read anything
+    prints("data", "fetch", name)
+    assert fetched == [name] and name in refused("data", "fetch", "cifar20")
 
 
 @pytest.mark.parametrize("arguments, word", [

@@ -7,8 +7,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 from sklearn.datasets import load_digits
-from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets import CIFAR10, CIFAR100, SVHN
 
 from unlearnlib import data
 from unlearnlib.access import Access
@@ -194,6 +195,103 @@ def test_cifar20_is_the_published_partition():
     assert tuple(SUPERCLASSES) == data.CIFAR20_NAMES
     for members, names in zip(data.CIFAR20, SUPERCLASSES.values(), strict=True):
         assert sorted(FINE[c] for c in members) == sorted(names.split())
+
+
+# --- SVHN, through small files of the real format
+
+@pytest.fixture
+def svhn(root, monkeypatch):
+    """Small files of the published names and format, their checksums in place of the real ones: {part: (pixels (32, 32, 3, n), digits)}."""
+    generator = np.random.default_rng(1)
+    root.mkdir(parents=True)
+    entries, written = {}, {}
+    for part, n in (("train", 23), ("test", 15)):
+        url, name, _ = SVHN.split_list[part]
+        x = generator.integers(0, 256, (32, 32, 3, n), dtype=np.uint8)
+        digits = [(3 * i) % 10 for i in range(n)]
+        y = np.array([d or 10 for d in digits], dtype=np.uint8)[:, None]       # the files call the digit 0 ten
+        assert 10 in y and y.min() == 1
+        savemat(root / name, {"X": x, "y": y})
+        entries[part] = [url, name, hashlib.md5((root / name).read_bytes()).hexdigest()]
+        written[part] = x, digits
+    monkeypatch.setattr(SVHN, "split_list", entries)
+    return written
+
+
+def test_svhn_from_its_files(svhn):
+    d = load("svhn")
+    pixels, digits = svhn["train"]
+    assert d.name == "svhn" and d.train_images.dtype == torch.uint8 and d.train_images.shape == (23, 3, 32, 32)
+    assert d.train_images.is_contiguous() and d.train_labels.dtype == torch.int64
+    for i in range(23):                                                         # the files: row, column, colour, image
+        assert (d.train_images[i].permute(1, 2, 0).numpy() == pixels[..., i]).all()
+    assert d.train_labels.tolist() == d.train_fine.tolist() == digits and 0 in digits
+    test_pixels, test_digits = svhn["test"]
+    order = halves(d, [np.ascontiguousarray(test_pixels[..., i].transpose(2, 0, 1)) for i in range(15)], test_digits)
+    assert torch.cat([d.val_labels, d.test_labels]).tolist() == [test_digits[i] for i in order]
+    assert (len(d.val_labels), len(d.test_labels)) == (7, 8) and torch.equal(d.test_fine, d.test_labels)
+    assert d.class_names == d.fine_names == tuple("0123456789")
+    assert d.mean == d.std == (0.5, 0.5, 0.5)
+    assert split(d, "class:0").forget.tolist() == [i for i, y in enumerate(digits) if y == 0]
+
+
+def test_missing_svhn_says_how_to_get_it(root, one_sentence):
+    with pytest.raises(DataError, match="UNLEARNLIB_DATA") as error:
+        load("svhn")
+    text = one_sentence(error)
+    assert str(root) in text and "unlearnlib data fetch svhn" in text and "train_32x32.mat" in text and "test_32x32.mat" in text
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "gone", "no mat file"])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_damaged_svhn_is_found(svhn, root, part, damage, monkeypatch, one_sentence):
+    file = root / SVHN.split_list[part][1]
+    content = bytearray(file.read_bytes())
+    if damage == "truncated":
+        file.write_bytes(content[:-100])
+    elif damage == "altered":
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif damage == "gone":
+        file.unlink()
+    else:                                                                       # though its checksum were right
+        file.write_bytes(b"not a matrix")
+        entry = [*SVHN.split_list[part][:2], hashlib.md5(b"not a matrix").hexdigest()]
+        monkeypatch.setattr(SVHN, "split_list", SVHN.split_list | {part: entry})
+    with pytest.raises(DataError, match="damaged.*unlearnlib data fetch svhn") as error:
+        load("svhn")
+    one_sentence(error)
+
+
+def test_both_parts_of_svhn_are_fetched(svhn, root, monkeypatch):
+    """Each from its publisher's address, with its checksum; what is in place is read afterwards."""
+    from torchvision.datasets import svhn as module
+    files = {SVHN.split_list[part][1]: (root / SVHN.split_list[part][1]).read_bytes() for part in svhn}
+    for name in files:
+        (root / name).unlink()
+    asked = []
+
+    def download(url, folder, name, md5):
+        asked.append((url, str(folder), md5))
+        (root / name).write_bytes(files[name])
+
+    monkeypatch.setattr(module, "download_url", download)
+    data.fetch("svhn")
+    assert asked == [(url, str(root), md5) for url, _, md5 in (SVHN.split_list[part] for part in ("train", "test"))]
+    assert all(url.startswith("http://ufldl.stanford.edu/housenumbers/") for url, _, _ in asked)
+    assert len(load("svhn").train_labels) == 23
+
+
+def test_an_svhn_that_came_damaged_is_no_success(svhn, root, monkeypatch):
+    from torchvision.datasets import svhn as module
+    monkeypatch.setattr(module, "download_url", lambda url, folder, name, md5: (root / name).write_bytes(b"half"))
+    with pytest.raises(RuntimeError):
+        data.fetch("svhn")
+
+
+def test_lists_of_data_sets():
+    assert data.DATASETS == data.IMAGES + data.TEXTS and "svhn" in data.IMAGES
+    assert set(data.FETCHED) == {"cifar10", "cifar100", "goemotions", "svhn"} and set(data.FETCHED) <= set(data.DATASETS)
 
 
 def test_unknown_data_set(one_sentence):

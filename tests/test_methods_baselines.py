@@ -346,4 +346,4 @@ def test_head_only_draws_the_head_anew_and_learns_the_retain_set(trained, access
 
 
 def test_controls_are_marked_and_nothing_else_is():
-    assert {name for name, m in METHODS.items() if m.control} == {"random_dampening", "mask_logit", "head_only", "random_output"}
+    assert {name for name, m in METHODS.items() if m.control} == {"random_dampening", "dfkd", "mask_logit", "head_only", "random_output"}

@@ -636,8 +636,20 @@ QUICK = {
 ANY = [name for name in QUICK if "random" in methods.METHODS[name].scenarios]
 
 
-def test_every_method_is_tried_but_the_one_that_learns_pixels():
-    assert methods.METHODS.keys() - QUICK.keys() == {"unsir"}
+DRAWING = ["ispf", "pf", "is_gkt", "gkt_dfq", "blockf", "gkt", "dfkd"]
+
+
+def test_every_method_is_tried_but_those_that_learn_pixels():
+    assert methods.METHODS.keys() - QUICK.keys() == {"unsir", *DRAWING}
+
+
+@pytest.mark.parametrize("architecture", ["bag-8", "encoder-16"])
+@pytest.mark.parametrize("name", DRAWING)
+def test_methods_that_draw_images_refuse_texts(name, architecture, docs, one_sentence):
+    """The networks of texts have no BatchNorm and no ReLU layers."""
+    with pytest.raises(ValueError, match="0 (BatchNorm2d|ReLU) layers") as error:
+        methods.method(name).run(models.build(architecture, docs, 0), Access(forget_classes=[3]))
+    one_sentence(error)
 
 
 def unlearned(name, model, access, images):

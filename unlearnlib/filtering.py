@@ -29,7 +29,7 @@ def gate(teacher_logits: Tensor, forget_classes: Sequence[int], threshold: float
 
     Source: Chundawat et al. 2023 (arXiv 2201.05629); there ``<=``, in the official ISPF code ``<``.
     """
-    return (teacher_logits.softmax(1)[:, list(forget_classes)] < threshold).all(1)
+    return ((teacher_logits.softmax(1) < threshold) | ~forget_mask(teacher_logits, forget_classes)).all(1)
 
 
 def block(teacher_logits: Tensor, forget_classes: Sequence[int], threshold: float = 0.01) -> Tensor:

@@ -62,7 +62,8 @@ def gkt(model: nn.Module, access: Access, *, generator: torch.Generator, pseudo_
     student = reinitialise(copy.deepcopy(model), seed_student)
     with seeded(seed_synthesis):
         synthesis = Generator(image_shape, latent=latent, widths=widths, squash=False).to(next(teacher.parameters()).device)
-    relative = relative_cost(synthesis, teacher)
+    with taps(teacher, nn.ReLU):                                                # refuses a model without, before anything runs
+        relative = relative_cost(synthesis, teacher)
     networks = {"student": student, "generator": synthesis}
     adam = {k: torch.optim.Adam(net.parameters(), lr=lr) for k, net in networks.items()}
     plateau = {k: torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=2) for k, optimiser in adam.items()}
@@ -86,7 +87,7 @@ def gkt(model: nn.Module, access: Access, *, generator: torch.Generator, pseudo_
         if learns_student:
             log.drew(t, kept)
         x, t = x[kept], t[kept]
-        _spend(callback, batch_size * (1 + relative) * (1 / 3 if learns_student else 2 / 3))
+        _spend(callback, batch_size * (1 + relative) / 3)                       # forward
         if len(x) < 2:                                                          # BatchNorm has no variance for one
             empty, log.skipped = empty + 1, log.skipped + learns_student
             return
@@ -105,7 +106,8 @@ def gkt(model: nn.Module, access: Access, *, generator: torch.Generator, pseudo_
         nn.utils.clip_grad_norm_(networks[name].parameters(), clip)
         adam[name].step()
         losses[name].append(loss.detach())
-        _spend(callback, len(x) * (1 if learns_student else 2 / 3))
+        # The student's training step; or forward and back to the inputs through it, and back through the teacher and the generator.
+        _spend(callback, len(x) if learns_student else (2 * len(x) + batch_size * (1 + 2 * relative)) / 3)
 
     synthesis.train()
     for pseudo_batch in range(pseudo_batches):

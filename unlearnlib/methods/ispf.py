@@ -72,7 +72,8 @@ def distil(model: nn.Module, access: Access, strategy: Strategy, *, generator: t
     fused = device.type in ("cpu", "cuda")
     descent = torch.optim.SGD(student.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
     adam = torch.optim.Adam(synthesis.parameters(), lr=generator_lr, betas=(0.5, 0.999), fused=fused)
-    relative = relative_cost(synthesis, teacher)                                # of one synthetic image
+    with taps(teacher, nn.BatchNorm2d):                                         # refuses a model without, before anything runs
+        relative = relative_cost(synthesis, teacher)                            # of one synthetic image
     weights = {"bn": bn_weight, "one_hot": one_hot_weight, "adversarial": adversarial_weight, "balance": balance_weight}
     forget_mask(torch.zeros(1, head(teacher).out_features), forget)             # refuses classes that do not exist
 
@@ -120,7 +121,7 @@ def distil(model: nn.Module, access: Access, strategy: Strategy, *, generator: t
     for epoch in range(-warmup, epochs):
         log = Log()
         for group in descent.param_groups:
-            group["lr"] = lr_end + (lr - lr_end) * (1 + math.cos(math.pi * max(epoch, 0) / epochs)) / 2
+            group["lr"] = lr_end + (lr - lr_end) * (1 + math.cos(math.pi * max(epoch, 0) / max(epochs, 1))) / 2
         for _ in range(rounds):
             for _ in range(generator_steps):
                 generator_step(log)
