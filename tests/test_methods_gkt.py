@@ -417,6 +417,11 @@ def test_the_callers_model_stays_and_the_student_learns_whole():
     assert not any(torch.equal(p, before[n]) for n, p in result.named_parameters())
 
 
+def test_a_student_that_was_taught_nothing_can_still_be_trained():
+    result = run(student_steps=0)
+    assert all(p.requires_grad for p in result.parameters()) and not any(m.training for m in result.modules())
+
+
 @pytest.mark.parametrize("model", [nn.Sequential(nn.Flatten(), nn.Linear(128, 5)), nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 5))])
 def test_a_model_without_relu_layers(model, one_sentence):
     with pytest.raises(ValueError, match="0 ReLU layers") as error:

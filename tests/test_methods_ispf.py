@@ -388,7 +388,7 @@ def test_warm_up_teaches_the_generator_alone(spied):
     result = run(model=model, epochs=0, warmup=3)
     assert [step[0] for step in steps] == ["generator"] * 3 * 2 * 2
     seed = torch.randint(2 ** 31, (2,), generator=g(0)).tolist()[0]
-    assert same(states(result), states(models.reinitialise(network(), seed)))
+    assert same(states(result), states(models.reinitialise(network(), seed))) and all(p.requires_grad for p in result.parameters())
     assert not same(states(made[0][0]), made[0][1])
 
 
