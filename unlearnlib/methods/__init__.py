@@ -9,7 +9,22 @@ import torch
 from torch import nn
 
 from ..access import Access, Row
-from . import controls, distillation, finetuning, lfssd, nabla_tau, noise, retraining, scrub
+from . import (
+    ascent,
+    controls,
+    distillation,
+    finetuning,
+    forget_vectors,
+    influence,
+    lfssd,
+    nabla_tau,
+    noise,
+    projection,
+    relabelling,
+    retraining,
+    scrub,
+    sparsity,
+)
 
 DEFAULT_SEED = 1_000_003     # where no generator is given: not one that a model was likely built with
 
@@ -53,6 +68,23 @@ METHODS = {
                            scrub.VERSION),
     "nabla_tau": Method(nabla_tau.nabla_tau, Row(True, True, False, True, True, True, "trains the weights"), "arXiv 2403.14339",
                         nabla_tau.VERSION),
+    "forget_vector": Method(forget_vectors.forget_vector, Row(True, True, False, True, True, False, "no weight: one input perturbation"),
+                            "arXiv 2412.16780", forget_vectors.VERSION),
+    "forget_vector_composed": Method(forget_vectors.forget_vector_composed,
+                                     Row(True, True, False, True, True, False, "no weight: a mix of perturbations"), "arXiv 2412.16780",
+                                     forget_vectors.VERSION),
+    "gradient_ascent": Method(ascent.gradient_ascent, Row(forget_images=True, forget_labels=True, changes="trains the weights"),
+                              "arXiv 2304.04934", ascent.VERSION),
+    "random_labels": Method(relabelling.random_labels, Row(True, False, False, True, True, False, "trains the weights"),
+                            "arXiv 2304.04934", relabelling.VERSION),
+    "salun": Method(relabelling.salun, Row(True, True, False, True, True, False, "trains salient weights"), "arXiv 2310.12508",
+                    relabelling.VERSION),
+    "l1_sparse": Method(sparsity.l1_sparse, Row(retain_images=True, retain_labels=True, changes="trains the weights"),
+                        "arXiv 2304.04934", sparsity.VERSION),
+    "class_f": Method(projection.class_f, Row(True, False, False, True, True, False, "projects weights"), "arXiv 2312.00761",
+                      projection.VERSION, CLASSES),
+    "influence": Method(influence.influence, Row(True, True, False, True, True, False, "one step of the weights"), "arXiv 2304.04934",
+                        influence.VERSION),
     "random_dampening": Method(lfssd.random_dampening, Row(forget_images=True, retain_images=True, changes="dampens random weights"),
                                "control", lfssd.VERSION, control=True),
     "mask_logit": Method(controls.mask_logit, Row(forget_classes=True, changes="no weight"), "control", controls.VERSION, ("class",), True),
