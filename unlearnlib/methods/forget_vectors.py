@@ -87,10 +87,10 @@ def compose(deltas: Tensor | Sequence[Tensor], weights: Tensor) -> Tensor:
 
 
 def forget_vector(model: nn.Module, access: Access, *, generator: torch.Generator, vectors: Tensor | None = None, epochs: int = 60,
-                  lr: float = 0.2, batch_size: int = 256, tau: float = 1.0, alpha: float = 1.0, beta: float = 5.0, lam: float = 1.0,
+                  lr: float = 0.2, batch_size: int = 256, tau: float = 1.0, alpha: float = 1.0, beta: float = 3.0, lam: float = 1.0,
                   reg: str = "l2_over_batch", averaging: str = "batch", momentum: float = 0.9, weight_decay: float = 5e-4,
-                  gamma: float = 0.9, init: str = "zeros", clamp: bool = False, apply_to: str = "all", augment: bool = False,
-                  callback: Callback | None = None, epoch_end: EpochEnd | None = None) -> ForgetVector:
+                  gamma: float = 0.9, init: str = "zeros", clamp: bool = False, augment: bool = False, callback: Callback | None = None,
+                  epoch_end: EpochEnd | None = None) -> ForgetVector:
     """A forget vector in front of a copy of the model, learned by SGD on shuffled batches B of D_f and D_r together.
 
         loss = alpha / |B| sum_{B and D_r} CE + beta / |B| sum_{B and D_f} margin_loss + lam ||delta|| / |B|
@@ -99,12 +99,12 @@ def forget_vector(model: nn.Module, access: Access, *, generator: torch.Generato
     ----------
     vectors: ``(K, *image)``; given, they are frozen, delta = compose(vectors, w), and w takes the place of delta as what is learned. The
         result has w, ``(K,)``, as its buffer ``weights``.
-    tau: the true logit is pushed this far below the runner-up, >= 0. alpha, beta, lam: weights of the terms, >= 0.
+    tau: the true logit is pushed this far below the runner-up, >= 0. alpha, beta, lam: weights of the terms, >= 0. alpha = 0 is also what
+        learning comes to where D_r is meant to stay clean: its term does not depend on delta then.
     averaging: "batch", as above; "per_set": the sums estimate the means over the sets, as "batch" with alpha |D| / |D_r|, beta |D| / |D_f|.
     reg: the penalty, "l2_over_batch" as above, "l2" without the division, or "l2sq", ``||delta||**2``. Weight decay is a square, too.
     gamma: the learning rate is ``lr * gamma**epoch``. init: "zeros", "ones" or "normal" (standard normal).
-    clamp: see :func:`perturb`. apply_to: "all" images, or "forget": D_r stays clean while learning.
-    augment: random crops and flips; the paper's are those that its models were trained with.
+    clamp: see :func:`perturb`. augment: random crops and flips; the paper's are those that its models were trained with.
     epoch_end: called with the model after each epoch; where it returns numbers, the vector of the lowest is taken, of equals the first.
 
     The official files have beta 3 to 10, another for each class. At gamma 0.9, 60 epochs take all but 0.2 % of the steps' length.
@@ -118,7 +118,6 @@ def forget_vector(model: nn.Module, access: Access, *, generator: torch.Generato
     check_choice("reg", reg, ("l2_over_batch", "l2", "l2sq"))
     check_choice("averaging", averaging, ("batch", "per_set"))
     check_choice("init", init, ("zeros", "ones", "normal"))
-    check_choice("apply_to", apply_to, ("all", "forget"))
     for name, given, least in (("epochs", epochs, 1), ("batch_size", batch_size, 1), ("lr", lr, 0), ("alpha", alpha, 0), ("beta", beta, 0),
                                ("lam", lam, 0), ("weight_decay", weight_decay, 0), ("gamma", gamma, 0)):
         if not least <= given < math.inf:
@@ -151,10 +150,7 @@ def forget_vector(model: nn.Module, access: Access, *, generator: torch.Generato
             batch = batch.to(images.device)
             x = (augment_batch(images[batch], generator) if augment else images[batch]).to(like.device)
             y = labels[batch].to(like.device)
-            moved = perturb(x, delta(), clamp=clamp)                            # step 1: perturbation
-            if apply_to == "forget":
-                moved = torch.where(forget.view(-1, *[1] * (x.ndim - 1)), moved, pixels(x, moved.dtype))
-            z = frozen(moved)                                                   # (|B|, classes): one pass for both sets
+            z = frozen(perturb(x, delta(), clamp=clamp))                        # (|B|, classes): one pass for both sets
             zero = z.new_zeros(())
             forget_loss = torch.where(forget, margin_loss(z, y, tau), zero).sum() / len(x)     # step 2: forget term
             retain_loss = torch.where(forget, zero, F.cross_entropy(z, y, reduction="none")).sum() / len(x)
