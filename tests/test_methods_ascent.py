@@ -134,7 +134,7 @@ def test_l1_sparse_is_fine_tuning_with_a_fading_norm(access, alpha, frozen):
 def test_l1_makes_weights_small(access):
     sizes = [sum(float(p.detach().abs().sum()) for p in run("l1_sparse", access, alpha=a, epochs=30, batch_size=7).parameters())
              for a in (0.0, 0.01, 0.1)]
-    assert sizes[0] > 1.2 * sizes[1] > 1.8 * sizes[2]
+    assert sizes[0] > sizes[1] > 1.5 * sizes[2]
 
 
 def test_l1_has_the_official_settings(access):
