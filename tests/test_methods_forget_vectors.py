@@ -131,6 +131,14 @@ def test_clamping_keeps_the_sum_in_0_1():
     assert perturb(x, delta, clamp=True).tolist() == [pytest.approx([-0.2, 0.0, 1.0, 1.2])]
     assert perturb(x, delta).tolist() == [pytest.approx([-0.7, -0.1, 1.4, 1.7])]
     assert torch.equal(ForgetVector(nn.Identity(), delta, clamp=True)(x), perturb(x, delta, clamp=True))
+    model, images = network().eval(), sample(4, 1)[0]
+    wrapped, moved = ForgetVector(model, torch.ones(SHAPE), clamp=True), torch.ones(4, *SHAPE, dtype=torch.float64)
+    assert torch.equal(wrapped.features(images), model.features(moved)) and torch.equal(wrapped(images), model(moved))
+
+
+def test_bytes_take_the_vectors_precision():
+    x, delta = torch.tensor([[7]], dtype=torch.uint8), torch.tensor([0.1], dtype=torch.float64)
+    assert perturb(x, delta).dtype == torch.float64 and perturb(x, delta).item() == 7 / 255 + 0.1
 
 
 def test_what_metrics_and_attacks_need(trained, digits):
@@ -344,6 +352,12 @@ def test_the_callback_hears_the_terms_of_each_step(access):
         terms = float(k["retain_loss"]) + 2 * float(k["forget_loss"]) + 0.3 * norm / k["images"]
         assert float(k["loss"]) == pytest.approx(terms, rel=1e-12)
     assert heard[0].keys() == {"images", "step", "epoch", "model", "loss", "forget_loss", "retain_loss", "norm"}
+
+
+def test_the_norm_is_that_of_the_perturbation_also_where_weights_are_learned(access):
+    heard = []
+    run(access, epochs=1, vectors=VECTORS, callback=lambda *, norm, model, **_: heard.append((float(norm), float(model.delta.norm()))))
+    assert all(norm == size > 0 for norm, size in heard)
 
 
 def test_the_epoch_with_the_lowest_score_is_taken(access):

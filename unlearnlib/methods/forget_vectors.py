@@ -127,7 +127,7 @@ def forget_vector(model: nn.Module, access: Access, *, generator: torch.Generato
     images, labels = torch.cat([x_f, x_r]), torch.cat([y_f, y_r])
     if averaging == "per_set":
         alpha, beta = alpha * len(images) / len(x_r), beta * len(images) / len(x_f)
-    frozen = copy.deepcopy(model).eval()
+    frozen = copy.deepcopy(model)
     trainable = [p.requires_grad for p in frozen.parameters()]
     frozen.requires_grad_(False)
     like = next(frozen.parameters())
@@ -139,7 +139,7 @@ def forget_vector(model: nn.Module, access: Access, *, generator: torch.Generato
     def delta() -> Tensor:
         return learned if vectors is None else compose(vectors, learned)
 
-    result = ForgetVector(frozen, delta(), clamp=clamp).eval()
+    result = ForgetVector(frozen, delta(), clamp=clamp).eval()                  # BatchNorm's statistics stay, too
     optimiser = optimizer_of("sgd", [learned], lr, momentum, weight_decay)
     step, lowest, chosen = 0, math.inf, learned
     for epoch in range(epochs):
