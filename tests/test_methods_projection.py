@@ -102,6 +102,7 @@ def test_grams_are_those_of_the_patches():
     for name, gram in grams.items():
         columns = patches(getattr(net, name), seen[name])
         torch.testing.assert_close(gram, (columns @ columns.T).detach(), rtol=0, atol=1e-10)
+        assert not gram.requires_grad
     assert not net.first._forward_pre_hooks
 
 
@@ -183,9 +184,10 @@ def test_samples_are_drawn_evenly_from_the_classes(access):
     result = METHODS["class_f"].run(network(), access, generator=g(5), samples=6)
     expected = projected(network(), access.retain_images[torch.cat(chosen)], access.forget_images[forgotten], 100.0, 3.0)
     torch.testing.assert_close(result.second.weight.detach(), expected["second"], rtol=0, atol=1e-9)
-    fewer, heard = Access(forget=(access.forget_images, None), retain=(access.retain_images, LABELS)), []
-    METHODS["class_f"].run(network(), fewer, generator=g(5), samples=4, callback=lambda *, images, **_: heard.append(images))
-    assert heard == [3, 4]                              # round(4 / 3) = 1 of each class
+    heard = []
+    for samples in (4, 5, 1):                           # of each class round(samples / 3), but at least one
+        METHODS["class_f"].run(network(), access, generator=g(5), samples=samples, callback=lambda **k: heard.append(k["images"]))
+    assert heard == [3, 4, 6, 5, 3, 1]
 
 
 def test_the_official_settings(access):

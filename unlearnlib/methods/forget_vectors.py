@@ -110,10 +110,10 @@ def forget_vector(model: nn.Module, access: Access, *, generator: torch.Generato
     The official files have beta 3 to 10, another for each class. At gamma 0.9, 60 epochs take all but 0.2 % of the steps' length.
     Raises ValueError for an empty set, several labels a sample, token ids, and a setting outside its range.
 
-    Source: section on the optimisation of forget vectors, and official code (the defaults).
+    Source: arXiv 2412.16780, official code (the defaults; lr and tau from the names of its files).
 
-    *Differences from the paper*: the text squares the norm and averages over each set: ``reg="l2sq", averaging="per_set",
-    weight_decay=0``. The code runs epochs 0 to E and one is picked by hand, on the metrics that it reports.
+    *Differences from the paper*: as its reviews quote it, the text squares the norm and averages over each set: ``reg="l2sq",
+    averaging="per_set", weight_decay=0``. The code runs epochs 0 to E, and one is picked by hand on the metrics that it reports.
     """
     check_choice("reg", reg, ("l2_over_batch", "l2", "l2sq"))
     check_choice("averaging", averaging, ("batch", "per_set"))
@@ -203,7 +203,7 @@ def forget_vector_composed(model: nn.Module, access: Access, *, generator: torch
     vectors: the frozen ``(K, *image)``; left out, :func:`class_vectors` learns one for each class first, with ``class_settings``.
     reg: the penalty on w, "l2" or "l2sq"; at lam = 1 the plain norm shrinks w strongly. settings: as for :func:`forget_vector`.
 
-    Source: section on forget vector arithmetic, and official code, whose command line has these epochs and lr, with beta and lam 1.
+    Source: arXiv 2412.16780, "forget vector arithmetic", official code, whose command line has these epochs and lr, with beta and lam 1.
     """
     if vectors is None:
         vectors = class_vectors(model, access, generator=generator, callback=callback, **class_settings or {})
