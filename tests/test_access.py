@@ -34,6 +34,14 @@ TABLE = {
     "gkt_dfq": {"forget_classes"},
     "blockf": {"forget_classes"},
     "gkt": {"forget_classes"},
+    "forget_vector": {"forget_images", "forget_labels", "retain_images", "retain_labels"},
+    "forget_vector_composed": {"forget_images", "forget_labels", "retain_images", "retain_labels"},
+    "gradient_ascent": {"forget_images", "forget_labels"},
+    "random_labels": {"forget_images", "retain_images", "retain_labels"},
+    "salun": {"forget_images", "forget_labels", "retain_images", "retain_labels"},
+    "l1_sparse": {"retain_images", "retain_labels"},
+    "class_f": {"forget_images", "retain_images", "retain_labels"},
+    "influence": {"forget_images", "forget_labels", "retain_images", "retain_labels"},
     "random_dampening": {"forget_images", "retain_images"},
     "dfkd": {"forget_classes"},
     "mask_logit": {"forget_classes"},
@@ -60,6 +68,14 @@ QUICK = {
     "neggrad_plus": {"epochs": 3, "batch_size": 16},
     # Two-sided: one-sided, whatever lies behind a ReLU that never opens would not matter.
     "nabla_tau": {"retain_epochs": 2, "tau_every": 2, "batch_size": 16, "two_sided": True},
+    "forget_vector": {"epochs": 2, "batch_size": 32},
+    "forget_vector_composed": {"epochs": 2, "batch_size": 32, "class_settings": {"epochs": 1, "batch_size": 32}},
+    "gradient_ascent": {"epochs": 2, "lr": 1e-3, "batch_size": 8},
+    "random_labels": {"epochs": 2, "batch_size": 16},
+    "salun": {"epochs": 2, "batch_size": 16},
+    "l1_sparse": {"epochs": 2, "batch_size": 16, "alpha": 1e-3},
+    "class_f": {"samples": 18, "batch_size": 8, "max_columns": 100},
+    "influence": {"samples": 20},
     "random_dampening": {"alpha": 1.2, "batch_size": 32},
     "head_only": {"epochs": 2, "batch_size": 16},
     **dict.fromkeys(DATA_FREE, DISTILLED),
@@ -324,7 +340,8 @@ def test_without_a_generator_a_run_repeats_itself(trained, parts, digits):
 
 
 @pytest.mark.parametrize("name", ["retrain", "finetune", "amnesiac", "unsir", "lfssd", "ssd", "random_dampening", "scrub", "scrub_r",
-                                  "neggrad_plus", "nabla_tau"])
+                                  "neggrad_plus", "nabla_tau", "forget_vector", "forget_vector_composed", "gradient_ascent",
+                                  "random_labels", "salun", "l1_sparse", "class_f", "influence"])
 def test_a_callback_hears_of_every_image(name, trained, parts):
     heard = []
     run(name, trained, Access(**parts), callback=lambda *, images, backward=True, **_: heard.append(images))
@@ -335,7 +352,13 @@ def test_a_callback_hears_of_every_image(name, trained, parts):
                 "scrub_r": 2 * (n_forget + 3 * n_retain) + 3 * n_forget + n_held_out,
                 # 2 forget and 6 retain batches: three forget epochs make one pass over the retain set
                 "neggrad_plus": 3 * n_forget + n_retain,
-                "nabla_tau": 3 * n_forget + n_retain + 2 * n_held_out}              # targets of epochs 0 and 2
+                "nabla_tau": 3 * n_forget + n_retain + 2 * n_held_out,              # targets of epochs 0 and 2
+                "forget_vector": 2 * (n_forget + n_retain),
+                "forget_vector_composed": (10 + 2) * (n_forget + n_retain),         # ten class vectors first
+                "gradient_ascent": 2 * n_forget, "random_labels": 2 * (n_forget + n_retain),
+                "salun": n_forget + 2 * (n_forget + n_retain),                      # the mask first
+                "l1_sparse": 2 * n_retain, "class_f": 9 * 2 + 18,
+                "influence": n_forget + n_retain + 21}
     assert sum(heard) == expected.get(name, n_forget + n_forget + n_retain)
 
 

@@ -314,6 +314,23 @@ def test_confidence_svc_draws_equal_sides_as_the_forget_vectors_code_does():
     assert attacks.confidence_svc(long, short, forget, 0) != attacks.confidence_svc(long, short, forget, 7)
 
 
+@pytest.mark.parametrize(("n_retain", "n_test"), [(300, 120), (90, 150), (100, 100)])
+def test_confidence_svc_from_logits_is_the_official_attack(n_retain, n_test):
+    """As the code goes from logits to the score: softmax in float32, both sides drawn, each from a fresh generator."""
+    generator = torch.Generator().manual_seed(n_retain)
+    z, y = {}, {}
+    for name, n, lead in (("retain", n_retain, 4.0), ("test", n_test, 1.5), ("forget", 150, 2.5)):
+        y[name] = torch.randint(10, (n,), generator=generator)
+        z[name] = torch.randn(n, 10, generator=generator) + lead * F.one_hot(y[name], 10)
+    feature = {k: torch.gather(F.softmax(z[k], dim=-1), 1, y[k][:, None]).numpy() for k in z}
+    size, seed = min(n_retain, n_test), 2
+    drawn = {k: feature[k][np.random.RandomState(seed).choice(range(len(z[k])), size=size, replace=False)] for k in ("retain", "test")}
+    official = SVC(C=3, gamma="auto", kernel="rbf")
+    official.fit(np.concatenate([drawn["retain"], drawn["test"]]), np.concatenate([np.ones(size), np.zeros(size)]))
+    value = attacks.confidence_svc(*(metrics.label_probability(z[k], y[k]) for k in ("retain", "test", "forget")), seed=seed)
+    assert value == pytest.approx(1 - official.predict(feature["forget"]).mean(), abs=1e-12) and 0.1 < value < 0.9
+
+
 def test_confidence_svc_has_the_papers_direction():
     sure, unsure = torch.linspace(0.9, 1.0, 30), torch.linspace(0.0, 0.2, 20)
     assert attacks.confidence_svc(sure, unsure, sure) == 0.0                # like members

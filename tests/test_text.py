@@ -631,16 +631,19 @@ QUICK = {
     "retrain": {"epochs": 2, "lr": 0.1}, "finetune": {"epochs": 1}, "amnesiac": {"epochs": 1}, "bad_teacher": {},
     "ssd": {"alpha": 1.0}, "lfssd": {"alpha": 1.0}, "random_dampening": {"alpha": 1.0},
     "scrub": {"epochs": 2, "max_epochs": 1}, "scrub_r": {"epochs": 2, "max_epochs": 1}, "neggrad_plus": {"epochs": 2},
-    "nabla_tau": {"retain_epochs": 2, "max_epochs": 2}, "mask_logit": {}, "head_only": {"epochs": 1}, "random_output": {},
+    "nabla_tau": {"retain_epochs": 2, "max_epochs": 2}, "gradient_ascent": {"epochs": 1}, "random_labels": {"epochs": 1},
+    "salun": {"epochs": 1}, "l1_sparse": {"epochs": 1, "alpha": 1e-3}, "class_f": {"samples": 40}, "influence": {"samples": 20},
+    "mask_logit": {}, "head_only": {"epochs": 1}, "random_output": {},
 }
 ANY = [name for name in QUICK if "random" in methods.METHODS[name].scenarios]
 
 
 DRAWING = ["ispf", "pf", "is_gkt", "gkt_dfq", "blockf", "gkt", "dfkd"]
+PIXELS = ["unsir", "forget_vector", "forget_vector_composed"]
 
 
-def test_every_method_is_tried_but_those_that_learn_pixels():
-    assert methods.METHODS.keys() - QUICK.keys() == {"unsir", *DRAWING}
+def test_every_method_is_tried_but_those_that_draw_or_learn_pixels():
+    assert methods.METHODS.keys() - QUICK.keys() == {*PIXELS, *DRAWING}
 
 
 @pytest.mark.parametrize("architecture", ["bag-8", "encoder-16"])
@@ -649,6 +652,13 @@ def test_methods_that_draw_images_refuse_texts(name, architecture, docs, one_sen
     """The networks of texts have no BatchNorm and no ReLU layers."""
     with pytest.raises(ValueError, match="0 (BatchNorm2d|ReLU) layers") as error:
         methods.method(name).run(models.build(architecture, docs, 0), Access(forget_classes=[3]))
+    one_sentence(error)
+
+
+@pytest.mark.parametrize("name", PIXELS)
+def test_a_method_that_learns_pixels_says_that_texts_have_none(name, docs, reader, one_sentence):
+    with pytest.raises(ValueError, match="int64") as error:
+        methods.method(name).run(reader, split(docs, "class:3").access())
     one_sentence(error)
 
 
@@ -702,7 +712,10 @@ def tagger():
                         epochs=5, lr=0.01, optimizer="adam", batch_size=16)
 
 
-@pytest.mark.parametrize("name", [name for name in ANY if name != "amnesiac"])
+ONE_LABEL = ["amnesiac", "random_labels", "salun"]
+
+
+@pytest.mark.parametrize("name", [name for name in ANY if name not in ONE_LABEL])
 def test_methods_on_several_labels(name, tagger):
     d, model = tagger
     s = split(d, "random:0.2")
@@ -710,14 +723,16 @@ def test_methods_on_several_labels(name, tagger):
     assert not torch.equal(z, train.logits(model, d.train_images[s.forget]))
 
 
-def test_amnesiac_needs_one_label_each(tagger, one_sentence):
+@pytest.mark.parametrize("name", [*ONE_LABEL, "class_f"])
+def test_some_methods_need_one_label_each(name, tagger, one_sentence):
     d, model = tagger
-    with pytest.raises(ValueError, match="amnesiac.*one label") as error:
-        methods.method("amnesiac").run(model, split(d, "random:0.2").access(), **QUICK["amnesiac"])
+    with pytest.raises(ValueError, match="several a sample; .* one .*each: use another method") as error:
+        methods.method(name).run(model, split(d, "random:0.2").access(), **QUICK[name])
     one_sentence(error)
 
 
-@pytest.mark.parametrize("name", ["neggrad_plus", "nabla_tau", "finetune", "retrain", "ssd", "scrub"])
+@pytest.mark.parametrize("name", ["neggrad_plus", "nabla_tau", "finetune", "retrain", "ssd", "scrub", "gradient_ascent", "l1_sparse",
+                                  "influence"])
 def test_every_label_of_a_sample_counts(name, tagger):
     """A second label taken away from the samples leads to another model."""
     d, model = tagger

@@ -332,3 +332,18 @@ def augment(images: Tensor, generator: torch.Generator, padding: int = 4) -> Ten
     columns = dx + torch.where(flip, w - 1 - columns, columns)                  # (n, 1, w)
     batch = torch.arange(n, device=images.device).view(n, 1, 1)
     return padded.permute(0, 2, 3, 1)[batch, rows, columns].permute(0, 3, 1, 2).contiguous()
+
+
+def pixels(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Images in pixel space: uint8 brought from 0..255 to [0, 1] in ``dtype``, floats as they are; ValueError for token ids (int64)."""
+    if images.is_floating_point():
+        return images
+    if images.dtype != torch.uint8:
+        raise ValueError(f"inputs are {str(images.dtype).removeprefix('torch.')}, which cannot be perturbed; they must be floats in [0, 1] "
+                         "or uint8: pass images.")
+    return images.to(dtype) / 255
+
+
+def clip_pixels(changed: Tensor, images: Tensor) -> Tensor:
+    """``changed`` clipped to [0, 1], or as far outside as the pixel of ``images`` itself lies: an unchanged image stays as it is."""
+    return torch.maximum(torch.minimum(changed, images.clamp(min=1)), images.clamp(max=0))

@@ -22,11 +22,14 @@ STYLE = {   # method: (label, colour, marker): the same in every notebook
     "amnesiac": ("amnesiac", _COLOURS[1], "^"), "bad_teacher": ("bad teacher", _COLOURS[5], "<"), "unsir": ("UNSIR", "#8a8500", ">"),
     "ssd": ("SSD", _COLOURS[0], "o"), "lfssd": ("LFSSD", _COLOURS[3], "o"), "random_dampening": ("random dampening", _COLOURS[4], "X"),
     "scrub": ("SCRUB", "#00798c", "<"), "scrub_r": ("SCRUB+R", "#5a3d2b", ">"), "neggrad_plus": ("NegGrad+", "#e7298a", "X"),
-    "nabla_tau": ("∇τ", "#6a3d9a", "o"),
     # one hue a filter (blue: the gate, red: PostFilter), dark with Inhibited Synthetic
     "gkt_dfq": ("GKT", "#6fb7f0", "v"), "is_gkt": ("GKT + IS", "#1f3b8f", "^"), "pf": ("PostFilter", "#f4978e", "<"),
     "ispf": ("ISPF", "#a50026", "o"), "blockf": ("BlockF", "#c9a227", "s"), "gkt": ("GKT as published", "#17becf", "X"),
     "dfkd": ("control: no filter", "0.3", "P"),
+    "nabla_tau": ("∇τ", "#6a3d9a", "o"), "forget_vector": ("forget vector", "#c1121f", "*"),
+    "forget_vector_composed": ("composed vector", "#7f1d5a", "*"), "gradient_ascent": ("gradient ascent", "#3f7d20", "^"),
+    "random_labels": ("random labels", "#1d3fbb", "d"), "salun": ("SalUn", "#4cc9f0", "d"), "l1_sparse": ("l1-sparse", "#6b705c", "p"),
+    "class_f": ("Class-F", "#e6c229", "h"), "influence": ("influence", "#264653", "v"),
     "mask_logit": ("control: mask logit", "0.45", "P"), "head_only": ("control: head only", "0.6", "X"),
     "random_output": ("control: random output", "0.75", "*"),
 }

@@ -70,6 +70,12 @@ def optimizer_of(name: str, parameters, lr: float, momentum: float, weight_decay
     raise ValueError(f"optimizer is {name!r}; it must be sgd, adam or adamw: correct the recipe.")
 
 
+def check_choice(name: str, value, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError, in one sentence, for a value that is none of the allowed ones."""
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}: choose, for example, {name}={allowed[0]!r}.")
+
+
 def check_mode(name: str, mode: str) -> None:
     """Raise ValueError, in one sentence, for a mode of BatchNorm that is neither train nor eval."""
     if mode not in ("train", "eval"):
@@ -85,8 +91,8 @@ def check_sets(n_forget: int, n_retain: int) -> None:
 def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.Generator, epochs: int, lr: float,
         batch_size: int = BATCH_SIZE, optimizer: str = "sgd", momentum: float = 0.9, weight_decay: float = 0.0,
         schedule: str = "constant", milestones=(), gamma: float = 0.2, warmup_epochs: int = 0, augment: bool = False,
-        batchnorm: str = "train", loss: Callable[[Tensor, Tensor], Tensor] = task_loss, callback: Callback | None = None,
-        resume: Path | None = None) -> nn.Module:
+        batchnorm: str = "train", loss: Callable[[Tensor, Tensor], Tensor] = task_loss,
+        penalty: Callable[[int], Tensor] | None = None, callback: Callback | None = None, resume: Path | None = None) -> nn.Module:
     """Train ``model`` in place by mini-batch descent on ``loss(model(images), targets)`` and return it in evaluation mode.
 
     Parameters
@@ -95,6 +101,7 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
     generator: a CPU generator; it alone decides the order of the samples and the augmentation.
     schedule, milestones, gamma, warmup_epochs: see :func:`learning_rate`.
     batchnorm: "train", or "eval": the running statistics stay as they are (fine-tuning), and dropout is off.
+    penalty: ``penalty(epoch)``, a scalar that is added to the loss; epochs count from 0.
     callback: called after each step as ``callback(images=batch size, loss=tensor, step=int, model=model)``.
     resume: a file in which a long training keeps its state, so that it goes on there after an interruption, bit-identically.
 
@@ -119,6 +126,8 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
                                             milestones=milestones, gamma=gamma, warmup_epochs=warmup_epochs)
             x = augment_batch(images[batch], generator) if augment else images[batch]
             value = loss(model(x.to(device)), targets[batch].to(device))
+            if penalty:
+                value = value + penalty(epoch)
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()

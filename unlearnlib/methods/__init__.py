@@ -9,7 +9,24 @@ import torch
 from torch import nn
 
 from ..access import Access, Row
-from . import controls, distillation, finetuning, gkt, ispf, lfssd, nabla_tau, noise, retraining, scrub
+from . import (
+    ascent,
+    controls,
+    distillation,
+    finetuning,
+    forget_vectors,
+    gkt,
+    influence,
+    ispf,
+    lfssd,
+    nabla_tau,
+    noise,
+    projection,
+    relabelling,
+    retraining,
+    scrub,
+    sparsity,
+)
 
 DEFAULT_SEED = 1_000_003     # where no generator is given: not one that a model was likely built with
 
@@ -60,6 +77,23 @@ METHODS = {
     "gkt_dfq": Method(ispf.gkt_dfq, DATA_FREE, "arXiv 2412.13790", ispf.VERSION, ("class",)),
     "blockf": Method(ispf.blockf, DATA_FREE, "arXiv 2412.13790", ispf.VERSION, ("class",)),
     "gkt": Method(gkt.gkt, DATA_FREE, "arXiv 2201.05629", gkt.VERSION, ("class",)),
+    "forget_vector": Method(forget_vectors.forget_vector, Row(True, True, False, True, True, False, "no weight: one input perturbation"),
+                            "arXiv 2412.16780", forget_vectors.VERSION),
+    "forget_vector_composed": Method(forget_vectors.forget_vector_composed,
+                                     Row(True, True, False, True, True, False, "no weight: a mix of perturbations"), "arXiv 2412.16780",
+                                     forget_vectors.VERSION),
+    "gradient_ascent": Method(ascent.gradient_ascent, Row(forget_images=True, forget_labels=True, changes="trains the weights"),
+                              "arXiv 2304.04934", ascent.VERSION),
+    "random_labels": Method(relabelling.random_labels, Row(True, False, False, True, True, False, "trains the weights"),
+                            "arXiv 2304.04934", relabelling.VERSION),
+    "salun": Method(relabelling.salun, Row(True, True, False, True, True, False, "trains salient weights"), "arXiv 2310.12508",
+                    relabelling.VERSION),
+    "l1_sparse": Method(sparsity.l1_sparse, Row(retain_images=True, retain_labels=True, changes="trains the weights"),
+                        "arXiv 2304.04934", sparsity.VERSION),
+    "class_f": Method(projection.class_f, Row(True, False, False, True, True, False, "projects weights"), "arXiv 2312.00761",
+                      projection.VERSION, CLASSES),
+    "influence": Method(influence.influence, Row(True, True, False, True, True, False, "one step of the weights"), "arXiv 2304.04934",
+                        influence.VERSION),
     "random_dampening": Method(lfssd.random_dampening, Row(forget_images=True, retain_images=True, changes="dampens random weights"),
                                "control", lfssd.VERSION, control=True),
     "dfkd": Method(ispf.dfkd, DATA_FREE, "control", ispf.VERSION, ("class",), True),

@@ -15,16 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from ..access import Access
-from ..train import Callback, evaluating, task_loss
+from ..train import Callback, check_choice, evaluating, task_loss
 
 VERSION = 1
 KINDS, REDUCTIONS, ORDERS = ("l2", "fisher"), ("batch", "sample"), ("given", "shuffled")
 Importance = dict[str, Tensor]
-
-
-def _one_of(name: str, value, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}: choose, for example, {name}={allowed[0]!r}.")
 
 
 def _objective(outputs: Tensor, labels: Tensor | None) -> Tensor:
@@ -59,8 +54,8 @@ def importance(model: nn.Module, images: Tensor, labels: Tensor | None = None, *
     *Differences from the paper*: the equations are per sample; the official code (and ``reduction="batch"``, the default) takes
     the absolute value or square of the *batch-mean* gradient, which makes order and batch size hidden hyper-parameters.
     """
-    _one_of("kind", kind, KINDS)
-    _one_of("reduction", reduction, REDUCTIONS)
+    check_choice("kind", kind, KINDS)
+    check_choice("reduction", reduction, REDUCTIONS)
     if len(images) == 0 or batch_size < 1:
         raise ValueError(f"importance got {len(images)} images and batch_size={batch_size}; both must be at least 1: pass a "
                          "non-empty set and a positive batch size.")
@@ -152,7 +147,7 @@ def importances(model: nn.Module, access: Access, *, kind: str, reduction: str =
 
     With ``full_importance`` precomputed, the retain set is not touched: it may be gone by the time a request to forget arrives.
     """
-    _one_of("order", order, ORDERS)
+    check_choice("order", order, ORDERS)
     options = {"kind": kind, "reduction": reduction, "batch_size": batch_size, "callback": callback}
     labelled = kind == "fisher"
     forget_labels = access.forget_labels if labelled else None
