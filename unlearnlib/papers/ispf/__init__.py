@@ -13,24 +13,32 @@ __all__ = ["ATTACK", "CLAIMS", "FIGURES", "STUDIES", "TITLE", "plan", "tuning"]
 TITLE = "ISPF: Toward Efficient Data-Free Unlearning"
 ATTACK = "mia_confidence"       # in Avg.Gap; which attack the paper's tables use is not known
 REFERENCES = ("original", "retrain")
+RELEARNED = ("retrain", "gkt_dfq", "ispf", "dfkd")
 
 
 def plan(values: dict) -> list[Spec]:
     """Every run of the paper at the given settings (see :func:`unlearnlib.papers.settings`).
 
-    The ``extras`` (of relearn, images, snapshots) are measured in the runs of the focus scenario; the snapshots in its first seed alone.
+    The ``extras`` (of relearn, images, snapshots) are measured in the focus scenario's runs of the methods that are drawn with them; the
+    snapshots in its first seed alone.
     """
     check_plan(values, values["methods"].get("ispf", {}), ("longer", "threshold"))
     out = []
     for seed in range(values["seeds"]):
         for scenario in values["scenarios"]:
             for name in _methods(values, scenario):
-                extras = [k for k in values["extras"] if scenario == values["focus"] and (k != "snapshots" or seed == 0)]
+                extras = [k for k in values["extras"] if scenario == values["focus"] and _wanted(k, name, seed)]
                 out.append(_spec("unlearn", name, scenario, values, seed, {k: values[k] for k in extras}))
         for study in values["studies"]:
             if seed < values[study]["seeds"]:
                 out += _focus(study, values, seed)
     return out
+
+
+def _wanted(extra: str, name: str, seed: int) -> bool:
+    if extra == "relearn":
+        return name in RELEARNED
+    return seed == 0 if extra == "snapshots" else name == "ispf"                # else: images
 
 
 def _focus(study: str, values: dict, seed: int) -> list[Spec]:

@@ -104,9 +104,9 @@ def first_epochs(session) -> pd.DataFrame:
     rows, frame = curves(session), session.frame()
     goal = LEVEL * frame[frame.method == "retrain"].set_index(["scenario", "seed"]).acc_test_retain
     out = []
-    for (method, scenario, seed), run in rows.groupby(["method", "scenario", "seed"]):
+    for (method, scenario, data, seed), run in rows.groupby(["method", "scenario", "data", "seed"]):
         reached = run[run.acc_test_retain >= goal[scenario, seed]].epoch
-        out.append({"method": method, "scenario": scenario, "seed": seed,
+        out.append({"method": method, "scenario": scenario, "data": data, "seed": seed,
                     "first": float(reached.min()) if len(reached) else float(run.epoch.max() + 1)})
     return pd.DataFrame(out)
 

@@ -283,4 +283,4 @@ FIGURES = {"data": partial(the_data, method="ispf"), "wrong_way": wrong_way, "pi
            "filtering": filtering, "classes": classes, "embedding": embedding, "scenarios": scenarios, "threshold": threshold, "cost": cost,
            "ruler": ruler, "strip": partial(strip, method="ispf", study="unlearn"),
            "forgotten": partial(forgotten, method="ispf", study="unlearn"),
-           "relearn": partial(relearn, methods=("ispf", "pf", "gkt_dfq", "dfkd", "retrain"), study="unlearn"), "longer": longer}
+           "relearn": partial(relearn, methods=("ispf", "gkt_dfq", "dfkd", "retrain"), study="unlearn"), "longer": longer}

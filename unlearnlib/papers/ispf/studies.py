@@ -115,7 +115,7 @@ def unlearn(spec: Spec) -> Outcome:
         measured, curve = relearning(spec, model, options["relearn"])
         out |= measured
         rows += [{"row": "relearn"} | row for row in curve]
-    if options.get("images") and spec.method == "ispf":
+    if options.get("images"):
         rows += single_images(spec, model)
     return Outcome(out, rows, timing)
 

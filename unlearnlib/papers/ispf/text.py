@@ -234,7 +234,7 @@ def _relearn(session) -> str:
     if "batches" not in runs:
         raise NotAvailable(f"preset {session.preset} relearns nothing.")
     parts = []
-    for m in ("ispf", "pf", "gkt_dfq", "dfkd", "retrain"):
+    for m in ("ispf", "gkt_dfq", "dfkd", "retrain"):
         batches = sorted(runs[runs.method == m].batches.fillna(float("inf")))
         parts.append(f"{label(m)} {', '.join('never' if b == float('inf') else f'{b:g}' for b in batches)}")
     return f"mini-batches until 95 % of the original's forget accuracy, seed by seed: {'; '.join(parts)}."
