@@ -16,6 +16,7 @@ from ..figures import focus, forgotten, relearn, strip, the_data
 from .claims import curves
 
 STRATEGIES = ["blockf", "gkt_dfq", "is_gkt", "pf", "ispf"]
+EMBEDDED = ["gkt_dfq", "is_gkt", "ispf"]
 KINDS = {"R": ("taken for the forget class", "#d62728"), "Y": ("another class, dropped by GKT's filter", "#e3b505"),
          "B": ("another class, kept", "#1f77b4")}
 ACC_R, ACC_F = "A_r: test accuracy, kept classes (%)", "A_f: test accuracy, forgotten class (%)"
@@ -169,7 +170,8 @@ def embedding(session):
     rows, points = focus(session, session.rows("unlearn")), kinds(session)
     real = rows[(rows.row == "real") & (rows.method == "original")]
     gone = data.split(data.load(points.data.iloc[0]), session.settings["focus"], 0).forget_classes
-    shown = [m for m in ("gkt_dfq", "is_gkt", "ispf") if (points.method == m).any()]
+    shown = [m for m in EMBEDDED if (points.method == m).any()]
+    points = points[points.method.isin(shown)]
     epochs = sorted(points.epoch.unique())
     figure, axes = panels(len(epochs), len(shown), width=11, height=0.8 + 3.0 * len(shown), sharex=True, sharey=True)
     for line, name in zip(axes, shown, strict=True):

@@ -14,7 +14,7 @@ from ..figures import focus
 from ..prose import of_method, scaled
 from . import ATTACK
 from .claims import LEVEL, curves, first_epochs, single
-from .figures import STRATEGIES, kinds, knob
+from .figures import EMBEDDED, STRATEGIES, kinds, knob
 
 COLUMNS = {"A_r (%)": ("acc_test_retain", 1, 100), "A_f (%)": ("acc_test_forget", 1, 100), "all test images (%)": ("acc_test", 1, 100),
            "confidence attack: non-member (%)": ("mia_confidence", 1, 100), "entropy attack: member (%)": ("mia_entropy", 1, 100)}
@@ -196,7 +196,7 @@ def _embedding(session) -> str:
     points = kinds(session)
     share = points.groupby(["method", "epoch"]).kind.value_counts(normalize=True).unstack(fill_value=0)
     parts = []
-    for m in [m for m in STRATEGIES if m in share.index.get_level_values(0)]:
+    for m in [m for m in EMBEDDED if m in share.index.get_level_values(0)]:
         of = share.loc[m]
         parts.append(f"{label(m)} {' → '.join(f'{100 * v:.0f}' for v in of.get('R', 0 * of.iloc[:, 0]))}")
     return f"red (taken for the class, %) at epochs {', '.join(f'{e:g}' for e in sorted(points.epoch.unique()))}: {'; '.join(parts)}."
