@@ -91,7 +91,7 @@ def check_sets(n_forget: int, n_retain: int) -> None:
 def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.Generator, epochs: int, lr: float,
         batch_size: int = BATCH_SIZE, optimizer: str = "sgd", momentum: float = 0.9, weight_decay: float = 0.0,
         schedule: str = "constant", milestones=(), gamma: float = 0.2, warmup_epochs: int = 0, augment: bool = False,
-        batchnorm: str = "train", loss: Callable[[Tensor, Tensor], Tensor] = task_loss,
+        batchnorm: str = "train", bf16: bool = False, loss: Callable[[Tensor, Tensor], Tensor] = task_loss,
         penalty: Callable[[int], Tensor] | None = None, callback: Callback | None = None, resume: Path | None = None) -> nn.Module:
     """Train ``model`` in place by mini-batch descent on ``loss(model(images), targets)`` and return it in evaluation mode.
 
@@ -101,6 +101,8 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
     generator: a CPU generator; it alone decides the order of the samples and the augmentation.
     schedule, milestones, gamma, warmup_epochs: see :func:`learning_rate`.
     batchnorm: "train", or "eval": the running statistics stay as they are (fine-tuning), and dropout is off.
+    bf16: products in bfloat16, channels last (weights stay float32): faster where the device has units for it, but results differ more
+        between devices.
     penalty: ``penalty(epoch)``, a scalar that is added to the loss; epochs count from 0.
     callback: called after each step as ``callback(images=batch size, loss=tensor, step=int, model=model)``.
     resume: a file in which a long training keeps its state, so that it goes on there after an interruption, bit-identically.
@@ -114,6 +116,8 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
     start = _resume(resume, model, optimiser, generator)
     saved = time.monotonic()
     model.train(batchnorm == "train")
+    if bf16:
+        model.to(memory_format=torch.channels_last)
     for epoch in range(start, epochs):
         order = torch.randperm(n, generator=generator).to(images.device)
         for i in range(epoch_steps):
@@ -125,7 +129,9 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
                 group["lr"] = learning_rate(step, epochs * epoch_steps, epoch_steps, lr=lr, schedule=schedule,
                                             milestones=milestones, gamma=gamma, warmup_epochs=warmup_epochs)
             x = augment_batch(images[batch], generator) if augment else images[batch]
-            value = loss(model(x.to(device)), targets[batch].to(device))
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                outputs = model(x.to(device))
+            value = loss(outputs.float() if bf16 else outputs, targets[batch].to(device))
             if penalty:
                 value = value + penalty(epoch)
             optimiser.zero_grad(set_to_none=True)
@@ -138,7 +144,7 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
             saved = time.monotonic()
     if resume:
         resume.unlink(missing_ok=True)
-    return model.eval()
+    return model.to(memory_format=torch.contiguous_format).eval() if bf16 else model.eval()
 
 
 def _save(path: Path, model, optimiser, generator, epoch: int) -> None:
