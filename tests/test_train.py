@@ -447,8 +447,8 @@ def test_mean_loss_is_that_of_the_whole_set_in_evaluation_mode(kind):
 
 
 def test_bf16_learns_as_well_with_float32_weights_and_is_off_unless_asked(digits):
-    plain, fast, again = (fit(models.build("allcnn-8", digits, 0), digits.train_images, digits.train_labels, generator=g(), epochs=4, lr=0.05,
-                              schedule="onecycle", **kwargs) for kwargs in ({}, {"bf16": True}, {"bf16": False}))
+    plain, fast, again = (fit(models.build("allcnn-8", digits, 0), digits.train_images, digits.train_labels, generator=g(), epochs=4,
+                              lr=0.05, schedule="onecycle", **kwargs) for kwargs in ({}, {"bf16": True}, {"bf16": False}))
     assert same(states(plain), states(again)) and not same(states(plain), states(fast))
     assert all(p.dtype == torch.float32 and p.is_contiguous() for p in fast.parameters())
     right = [float((logits(m, digits.test_images).argmax(1) == digits.test_labels).float().mean()) for m in (plain, fast)]
