@@ -15,7 +15,7 @@ from PIL import Image
 from unlearnlib import data, papers, plots, runs
 from unlearnlib.claims import interval
 from unlearnlib.methods import METHODS
-from unlearnlib.papers import nabla_tau
+from unlearnlib.papers import ispf, nabla_tau
 from unlearnlib.papers.lfssd.figures import CONTROLS, REAL, layer_of
 from unlearnlib.plots import STYLE, Drawn, band, label, panels, reference_line, ruler, stamp, summarise, tradeoff
 from unlearnlib.records import figures_root
@@ -68,7 +68,7 @@ def test_every_method_has_one_look_of_its_own():
 
 
 def test_every_method_is_drawn_by_some_paper():
-    assert {*REAL, *CONTROLS, *nabla_tau.figures.REAL} == {"original", *METHODS}
+    assert {*REAL, *CONTROLS, *nabla_tau.figures.REAL, *ispf.figures.STRATEGIES, "dfkd", "gkt"} == {"original", *METHODS}
 
 
 def test_a_summary_counts_seeds_not_rows():
