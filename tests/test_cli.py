@@ -75,10 +75,11 @@ def nothing_computed(monkeypatch):
     (["notebook", "--seeds", "0"], "seeds"), (["run", "--set", "focus=class:7"], "class:7"),
     (["run", "--scenario", "klass:3"], "klass:3"), (["run", "--scenario", "class"], "class"),
     (["run", "--scenario", "class:-1"], "class:-1"), (["run", "--scenario", "class:10"], "class 10"),
-    (["run", "--scenario", "subclass:12"], "subclass 12"),
-    (["run", "--scenario", "class:0+1+2+3+4+5+6+7+8+9"], "1000 of 1000"), (["run", "--scenario", "random:0"], "fraction is 0;"),
-    (["run", "--scenario", "random:1"], "fraction is 1;"), (["run", "--scenario", "random:1.5"], "1.5"),
-    (["run", "--scenario", "random:0.0001"], "0.0001"), (["run", "--set", "model=resnet99"], "resnet99"),
+    (["run", "lfssd", "--scenario", "subclass:12"], "subclass 12"),
+    (["run", "--scenario", "class:0+1+2+3+4+5+6+7+8+9"], "1000 of 1000"), (["run", "lfssd", "--scenario", "random:0"], "fraction is 0;"),
+    (["run", "lfssd", "--scenario", "random:1"], "fraction is 1;"), (["run", "lfssd", "--scenario", "random:1.5"], "1.5"),
+    (["run", "lfssd", "--scenario", "random:0.0001"], "0.0001"),
+    (["run", "ispf", "--scenario", "random:0.1"], "settings for class:"), (["run", "--set", "model=resnet99"], "resnet99"),
     (["data", "fetch", "imagenet"], "imagenet")])
 def test_what_does_not_exist_is_refused_before_anything_is_computed(refused, nothing_computed, tmp_path, argv, said):
     assert said in refused(*argv)
@@ -88,7 +89,8 @@ def test_what_does_not_exist_is_refused_before_anything_is_computed(refused, not
 def test_the_sentence_names_what_there_is(refused):
     assert "digits, cifar10" in refused("run", "--preset", "x")
     assert ", ".join(METHODS) in refused("run", "--method", "x")
-    assert "sensitivity_alphas" in refused("run", "--set", "x=1") and "class, subclass, random" in refused("run", "--scenario", "x")
+    assert "sensitivity_alphas" in refused("run", "lfssd", "--set", "x=1")
+    assert "class, subclass, random" in refused("run", "lfssd", "--scenario", "x")
     assert ", ".join(papers.PAPERS) in refused("run", "x") and "wrong_way" in refused("run", "nabla_tau", "--set", "x=1")
 
 
@@ -98,7 +100,7 @@ def test_the_sentence_names_what_there_is(refused):
     (["nabla_tau", "--data", "scipy_docs", "--method", "ssd"], "--data scipy_docs --method ssd leaves no run of nabla_tau",
      "among digits, scipy_docs, and"),
     (["lfssd", "--scenario", "class:3", "--data", "digits5"], "--scenario class:3 --data digits5 leaves", "among digits, and"),
-    (["--data", "cifar100"], "leaves no run of lfssd, nabla_tau at", "among digits, digits5, scipy_docs, and"),
+    (["--data", "cifar100"], "leaves no run of ispf, lfssd, nabla_tau at", "among digits, digits5, scipy_docs, and"),
     (["--preset", "cifar10", "--data", "digits"], "at preset cifar10", "among cifar10")])
 def test_a_choice_that_leaves_nothing_to_run_is_refused(refused, nothing_computed, argv, asked, there):
     for dry in ([], ["--dry-run"]):
@@ -109,6 +111,13 @@ def test_a_choice_that_leaves_nothing_to_run_is_refused(refused, nothing_compute
 def test_one_of_two_papers_may_have_nothing_to_run(prints, nothing_computed):
     said = prints("run", "--data", "scipy_docs", "--seeds", "1")
     assert "lfssd at preset digits: 0 runs" in said and re.search(r"nabla_tau at preset digits: [1-9]\d* runs", said)
+
+
+@pytest.mark.parametrize("preset", papers.PRESETS)
+def test_where_nothing_is_tuned_tuning_says_so(prints, nothing_computed, tmp_path, preset):
+    said = prints("tune", "ispf", "--preset", preset)
+    assert said == f"ispf at preset {preset}: nothing is tuned, every method runs at the preset's settings.\n"
+    assert not list((tmp_path / "cache").rglob("*.jsonl"))
 
 
 @pytest.mark.parametrize("argv", [["run", "--preset", "cifar10"], ["run", "--preset", "cifar10", "--dry-run"]])
@@ -173,7 +182,7 @@ def test_a_damaged_reference_record_is_left_for_git(refused, small):
     path = Store.reference("digits", "lfssd").path
     content = path.read_bytes()
     path.write_bytes(content[:-20])
-    for command in (["run", "lfssd"], ["verify"], ["draw"], ["status"]):
+    for command in (["run", "lfssd"], ["verify", "lfssd"], ["draw", "lfssd"], ["status"]):
         assert "git checkout" in refused(*command)
     assert path.read_bytes() == content[:-20]
 

@@ -19,6 +19,7 @@ from unlearnlib.claims import interval, paired
 from unlearnlib.data import DATASETS, IMAGES
 from unlearnlib.files import digest
 from unlearnlib.methods import METHODS
+from unlearnlib.methods.ispf import STRATEGIES, distil
 from unlearnlib.papers import NotAvailable, Session, settings
 from unlearnlib.papers.lfssd import CLAIMS, FIGURES, STUDIES, text
 from unlearnlib.records import ROOT, Store
@@ -43,11 +44,14 @@ def keyword_only(function):
     return {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
+HANDED_ON = {"scrub_r": METHODS["scrub"].function} | dict.fromkeys(STRATEGIES, distil)      # who takes the ``**settings`` of a method
+
+
 def accepted(method):
     """The hyper-parameters of a method; one that hands ``**settings`` on, as SCRUB+R does to SCRUB, takes the other's too."""
     function = METHODS[method].function
-    handed_on = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
-    return keyword_only(function) | (accepted(method.removesuffix("_r")) if handed_on else set()) - {"epoch_end"}
+    assert (method in HANDED_ON) == any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
+    return keyword_only(function) | (keyword_only(HANDED_ON[method]) if method in HANDED_ON else set()) - {"epoch_end"}
 
 
 def file(preset):
@@ -147,7 +151,7 @@ def test_what_is_no_hyper_parameter_is_not_accepted():
 @pytest.mark.parametrize("name, preset", EVERY)
 def test_tuned_values_lie_on_the_declared_grids(name, preset):
     for values in papers.domains(settings(name, preset)):
-        for method, grid in values["grids"].items():
+        for method, grid in values.get("grids", {}).items():
             assert grid and values["methods"][method], method
             for key, tried in grid.items():
                 assert len(set(tried)) == len(tried) > 1
@@ -217,8 +221,10 @@ def test_every_run_has_its_references_and_a_method_that_knows_the_scenario(name,
 @pytest.mark.parametrize("name", papers.PAPERS)
 def test_more_seeds_add_runs_and_change_none(name):
     module = papers.paper(name)
-    few, many = ({s.key for s in module.plan(settings(name, "digits", seeds=n))} for n in (2, 3))
-    assert few < many and len(many) * 2 == len(few) * 3
+    few, many = ({s.key: s.study for s in module.plan(settings(name, "digits", seeds=n))} for n in (2, 3))
+    own = {k for k, v in settings(name, "digits").items() if isinstance(v, dict) and "seeds" in v}      # studies with seeds of their own
+    assert few.items() < many.items()
+    assert 2 * sum(study not in own for study in many.values()) == 3 * sum(study not in own for study in few.values()) > 0
 
 
 def test_the_paper_s_minimum_is_planned_at_digits():
@@ -239,14 +245,16 @@ def test_a_control_runs_at_the_settings_of_the_method_that_it_controls():
 @pytest.mark.parametrize("name, change", [
     ("lfssd", {"model": "allcnn-8"}), ("lfssd", {"alphas": [1]}), ("lfssd", {"recipe": {"epochs": 1, "lr": 0.1}}),
     ("nabla_tau", {"model": "allcnn-8"}), ("nabla_tau", {"variants": {"as published": {}}}), ("nabla_tau", {"curve": {"points": 1}}),
-    ("nabla_tau", {"wrong_way": {"lr": 0.5}})])
+    ("nabla_tau", {"wrong_way": {"lr": 0.5}}), ("ispf", {"model": "allcnn-8"}), ("ispf", {"relearn": {"lr": 0.01, "batches": 5}}),
+    ("ispf", {"snapshots": {"epochs": [1], "points": 4, "pictures": 2}}), ("ispf", {"extras": []})])
 def test_another_setting_is_another_run(name, change):
     module = papers.paper(name)
     before, after = ({s.key for s in module.plan(settings(name, "digits", seeds=1, **c))} for c in ({}, change))
     assert after - before
 
 
-@pytest.mark.parametrize("name, method, study", [("lfssd", "ssd", "anatomy"), ("nabla_tau", "scrub", "grid")])
+@pytest.mark.parametrize("name, method, study", [("lfssd", "ssd", "anatomy"), ("nabla_tau", "scrub", "grid"),
+                                                 ("ispf", "is_gkt", "longer")])
 def test_a_changed_method_or_study_version_is_another_run(monkeypatch, name, method, study):
     values = settings(name, "digits", seeds=1)
     module = papers.paper(name)
@@ -263,6 +271,9 @@ def test_tuning_tries_every_point_of_every_grid_at_a_seed_that_is_not_reported(n
     """In each domain and kind of scenario, all on one scenario, beside the retrained model that the distance is measured to."""
     values = settings(name, "digits")
     trials = papers.paper(name).tuning(values)
+    if "grids" not in values:                                                   # every method at the preset's settings
+        assert trials == [] and "pilot_seed" not in values
+        return
     assert values["pilot_seed"] not in range(values["seeds"]) and {t[3].seed for t in trials} == {values["pilot_seed"]}
     assert len({t[3].key for t in trials}) == len(trials)
     tried, scenarios = {}, {}

@@ -179,6 +179,9 @@ def tune(arguments) -> None:
     from .tables import with_distance
     for name in _names(arguments.papers):
         trials = papers.paper(name).tuning(papers.settings(name, arguments.preset))
+        if not trials:
+            print(f"{name} at preset {arguments.preset}: nothing is tuned, every method runs at the preset's settings.", flush=True)
+            continue
         folder = data.cache_root() / "tuning" / f"{name}-{arguments.preset}.jsonl"
         with runs.pool(arguments.jobs) as executor:
             done = runs.runs([t[-1] for t in trials], Store(folder), executor=executor)
