@@ -7,12 +7,22 @@ import pandas as pd
 
 from .. import data
 from ..plots import STYLE, label, legend_above, panels, picture, summarise
+from . import NotAvailable
 
 
 def focus(session, frame: pd.DataFrame) -> pd.DataFrame:
     """The part of a frame that belongs to the scenario of the detailed figures, on its own data set."""
     scenario = session.settings["focus"]
     return frame[(frame.scenario == scenario) & (frame.data == session.settings["scenarios"][scenario])]
+
+
+def images_of(session, study: str, row: str) -> pd.DataFrame:
+    """The single images of the focus scenario: "strip" or "forgotten". Raises NotAvailable where there are none."""
+    rows = focus(session, session.rows(study))
+    rows = rows[rows.row == row]
+    if rows.empty:
+        raise NotAvailable(f"preset {session.preset} keeps no single images.")
+    return rows
 
 
 def the_data(session, method: str):
@@ -40,8 +50,8 @@ def the_data(session, method: str):
 
 def strip(session, method: str, study: str = "images"):
     """The same five images under original, unlearned and retrained (first seed)."""
-    rows = focus(session, session.rows(study))
-    rows = rows[(rows.row == "strip") & (rows.seed == rows.seed.min())]
+    rows = images_of(session, study, "strip")
+    rows = rows[rows.seed == rows.seed.min()]
     name = rows.data.iloc[0]
     sources = [data.load(name, noise=0.0)] if name.startswith("digits") else []
     sources.append(data.load(name))
@@ -71,8 +81,7 @@ def strip(session, method: str, study: str = "images"):
 
 def forgotten(session, method: str, study: str = "images"):
     """Every forgotten training image, all seeds: confidence in its label under three models, and what is said instead."""
-    rows = focus(session, session.rows(study))
-    rows = rows[rows.row == "forgotten"]
+    rows = images_of(session, study, "forgotten")
     names = data.load(rows.data.iloc[0]).class_names
     models = ("original", method, "retrain")
     figure, axes = panels(2, width=11, height=4.4)
@@ -101,7 +110,9 @@ def forgotten(session, method: str, study: str = "images"):
 def relearn(session, methods: tuple[str, ...], study: str = "relearn"):
     """Try to undo it: accuracy on the forget set while relearning it, batch by batch, one line a seed."""
     rows, runs_ = focus(session, session.rows(study)), focus(session, session.frame(study))
-    rows = rows[rows.batch.notna()]
+    if "batch" not in rows:
+        raise NotAvailable(f"preset {session.preset} relearns nothing.")
+    rows = rows[rows.batch.notna() & rows.method.isin(methods)]
     figure, axes = panels(1, width=7.6, height=4.3)
     ax = axes[0, 0]
     for name in methods:

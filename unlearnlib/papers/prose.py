@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..attacks import anamnesis_index
 from ..claims import Interval, interval
+from ..data import DataError
 from ..tables import Markdown, Table
 from ..tables import predictions as scored
 from . import NotAvailable
@@ -61,7 +62,7 @@ def reading(session, sentence: Callable) -> Markdown:
     """One sentence under a figure: its main numbers, each "we measured"."""
     try:
         return Markdown("*We measured:* " + sentence(session))
-    except NotAvailable as error:
+    except (NotAvailable, DataError) as error:
         return Markdown(f"*Not available:* {error}")
 
 

@@ -63,7 +63,7 @@ def wrong_way(session):
         reference_line(focus(session, session.frame()), "acc_test_forget", name, ax=right)
     right.set(ylabel=ACC_F, title="Does the class come through?", ylim=(-3, 103))
     legend_above(figure, right, 5)
-    return figure, _drawn(rows, ["kept", "acc_test_forget"])
+    return figure, pd.concat([_drawn(rows[rows.method != "dfkd"], ["kept"]), _drawn(rows, ["acc_test_forget"])])
 
 
 def accuracy(session):
@@ -151,7 +151,7 @@ def pictures(session):
         ax.text(-0.25, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
     for ax in axes.flat:
         ax.title.set(fontsize=8, fontweight="normal", ha="center", position=(0.5, 1))
-    return figure, rows[["method", "seed", "image", "predicted", "p_predicted"]]
+    return figure, rows[rows.method.isin(shown)][["method", "seed", "image", "predicted", "p_predicted"]]
 
 
 def kinds(session) -> pd.DataFrame:
@@ -188,7 +188,7 @@ def embedding(session):
             ax.grid(False)
     handles = [axes[0, 0].scatter([], [], marker="^", color=colour, label=f"{kind}: {text}") for kind, (text, colour) in KINDS.items()]
     figure.legend(handles=handles, loc="outside upper left", ncols=3)
-    return figure, points[["method", "seed", "epoch", "x", "y", "kind"]]
+    return figure, points[points.method.isin(shown)][["method", "seed", "epoch", "x", "y", "kind"]]
 
 
 def scenarios(session):
