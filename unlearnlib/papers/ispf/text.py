@@ -13,7 +13,7 @@ from .. import NotAvailable, prose
 from ..figures import focus
 from ..prose import of_method, scaled
 from . import ATTACK
-from .claims import LEVEL, curves, first_epochs, single
+from .claims import LEVEL, class_grows, curves, first_epochs, inhibited, leaks, lost_rows, more_kept, single
 from .figures import EMBEDDED, STRATEGIES, kinds, knob
 
 COLUMNS = {"A_r (%)": ("acc_test_retain", 1, 100), "A_f (%)": ("acc_test_forget", 1, 100), "all test images (%)": ("acc_test", 1, 100),
@@ -135,27 +135,41 @@ def _wrong_way(session) -> str:
     rows = focus(session, curves(session))
     if not (rows.method == "blockf").any():
         raise NotAvailable(f"preset {session.preset} has no run of BlockF.")
-    peak = interval(rows[rows.method == "blockf"].groupby("seed").acc_test_forget.max())
-    return (f"rows kept in the last epoch (%): {_epoch(session, ['blockf', 'gkt_dfq'], 'kept')}; A_f there (%): "
-            f"{_epoch(session, ['blockf', 'gkt_dfq', 'dfkd'], 'acc_test_forget')}; BlockF at its highest epoch {peak.text()} %.")
+    leak = interval(rows[rows.method == "blockf"].groupby("seed").acc_test_forget.max())
+    return (f"GKT drops more than the class: **{lost_rows(session).status}** (kept in the last epoch: "
+            f"{_epoch(session, ['blockf', 'gkt_dfq'], 'kept')} %). BlockF lets the class through: **{leaks(session).status}** (A_f at its "
+            f"highest epoch {leak.text()} %; in the last epoch {_epoch(session, ['gkt_dfq', 'dfkd'], 'acc_test_forget')} %).")
+
+
+def progress(session) -> Table:
+    """Strategy by strategy in the last epoch: A_r, against GKT, how soon, A_f, rows kept, images taken for the class."""
+    frame, first, rows = (focus(session, f) for f in (session.frame(), first_epochs(session), curves(session)))
+    last, out = rows[rows.epoch == rows.epoch.max()], []
+    for m in [m for m in (*STRATEGIES, "dfkd") if (last.method == m).any()]:
+        gap = paired(frame, "acc_test_retain", m, "gkt_dfq")
+        out.append({"strategy": label(m), "A_r (%)": of_method(last, m, "acc_test_retain"),
+                    "minus GKT (points)": "–" if m == "gkt_dfq" else f"{gap.text()}: {comparison(gap)}",
+                    f"epoch at {100 * LEVEL:g} % of retrained": of_method(first, m, "first", 1, 1),
+                    "A_f (%)": of_method(last, m, "acc_test_forget"),
+                    "rows kept (%)": of_method(last, m, "kept"), "drawn as the class (%)": of_method(last, m, "predicted_forget")})
+    return Table(pd.DataFrame(out))
 
 
 def _accuracy(session) -> str:
-    frame, first = focus(session, session.frame()), first_epochs(session)
-    first = first[first.scenario == session.settings["focus"]]
-    gaps = [f"{label(m)} {comparison(g := paired(frame, 'acc_test_retain', m, 'gkt_dfq'))} ({g.text()})"
-            for m in ("is_gkt", "pf", "ispf") if (frame.method == m).any()]
-    soon = ", ".join(f"{label(m)} {of_method(first, m, 'first', 1, 1)}" for m in STRATEGIES if (first.method == m).any())
-    return (f"A_r in the last epoch (%): {_epoch(session, STRATEGIES, 'acc_test_retain')}; retrained "
-            f"{of_method(frame, 'retrain', 'acc_test_retain')}. Against GKT, in points: {'; '.join(gaps)}. First epoch at "
-            f"{100 * LEVEL:g} % of retrained's A_r (one after the last: never): {soon}. A_f in the last epoch (%): "
-            f"{_epoch(session, [*STRATEGIES, 'dfkd'], 'acc_test_forget')}.")
+    frame = focus(session, session.frame())
+    words = [f"{label(m)} {comparison(paired(frame, 'acc_test_retain', m, 'gkt_dfq'))}" for m in ("pf", "ispf")
+             if (frame.method == m).any()]
+    below = comparison(paired(frame, "acc_test_retain", "ispf", "retrain"))
+    return (f"A_r of strategies that use every image, against GKT: **{', '.join(words)}**; of ISPF against retrained: **{below}** "
+            f"({of_method(frame, 'ispf', 'acc_test_retain')} and {of_method(frame, 'retrain', 'acc_test_retain')} %). In the table, an "
+            "epoch one after the last means never.")
 
 
 def _filtering(session) -> str:
-    return (f"images taken for the class, first epoch (%): {_epoch(session, STRATEGIES, 'predicted_forget', 'first')}; last: "
-            f"{_epoch(session, STRATEGIES, 'predicted_forget')}; rows kept in the last epoch (%): "
-            f"{_epoch(session, STRATEGIES, 'kept')}.")
+    return (f"IS lowers the share of the class: **{inhibited(session).status}**; it grows under GKT: **{class_grows(session).status}** "
+            f"(from {_epoch(session, ['gkt_dfq'], 'predicted_forget', 'first')} to {_epoch(session, ['gkt_dfq'], 'predicted_forget')} %; "
+            f"last epoch: {_epoch(session, ['is_gkt', 'pf', 'ispf'], 'predicted_forget')} %); IS lets more through the gate: "
+            f"**{more_kept(session).status}**.")
 
 
 def _scenarios(session) -> str:
