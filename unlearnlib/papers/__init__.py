@@ -162,7 +162,8 @@ class Session:
         return [r for r in self.records if r.spec.study == study]
 
     def provenance(self, drawn: pd.DataFrame | None = None) -> str:
-        """Scale and origin of all records, or of what a figure has drawn: the domains in its column ``data``, else the first."""
+        """Scale and origin of all records, or of what a figure has drawn: the domains in its column ``data``, else the first; as many seeds
+        as its column ``seed`` has."""
         of = domains(self.settings)
         if drawn is not None:
             of = [d for d in of if set(drawn.data) & set(d["scenarios"].values())] if "data" in drawn else of[:1]
@@ -171,6 +172,8 @@ class Session:
         commits = sorted({r.environment["commit"] for r in self.records if r.spec.data in names})
         sets, models = ", ".join(sorted({s.data for s in specs})), ", ".join(dict.fromkeys(s.model for s in specs))
         seeds = ", ".join(dict.fromkeys(str(d["seeds"]) for d in of))
+        if drawn is not None and "seed" in drawn and len(of) == 1:
+            seeds = str(drawn.seed.nunique())
         return f"preset {self.preset} | {sets} | {models} | n = {seeds} | commit {', '.join(commits)}"
 
     def figure(self, name: str) -> plots.Drawn | tables.Markdown:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ...claims import FAILS, HOLDS, Claim, Interval, Verdict, always, interval, paired, untested, weakest, within
+from ...plots import label
 
 MARGIN, EXACT = 0.05, 1e-5
 SOME = 1e-9                     # more, or less, than nothing: two methods that are the same in every seed do not differ
@@ -68,7 +69,7 @@ def inhibited(session) -> Verdict:
             gap = paired(_by_run(rows, metric), metric, with_is, without)
             mean = rows.groupby(["method", "epoch"])[metric].mean().unstack("method")
             lower = pd.Series(dtype=bool) if gap.n == 0 else mean[with_is] < mean[without]
-            part = within(gap, -1, -SOME, f"{name}, {with_is} minus {without}: {gap.text()} points "
+            part = within(gap, -1, -SOME, f"{name}, {label(with_is)} minus {label(without)}: {gap.text()} points "
                           f"(lower in {lower.sum()} of {len(lower)} epochs)")
             parts.append(part if lower.all() or part.status != HOLDS else Verdict(FAILS, part.evidence))
     return weakest(*parts)
@@ -76,7 +77,7 @@ def inhibited(session) -> Verdict:
 
 def more_kept(session) -> Verdict:
     gap = paired(_by_run(curves(session), "kept"), "kept", "is_gkt", "gkt_dfq")
-    return within(gap, SOME, 1, f"kept share, is_gkt minus gkt_dfq: {gap.text()} points")
+    return within(gap, SOME, 1, f"rows kept, GKT + IS minus GKT: {gap.text()} points")
 
 
 def all_used(session) -> Verdict:
@@ -93,12 +94,12 @@ def better(session) -> Verdict:
     """A_r after the last epoch: ISPF, PF and IS_GKT each above GKT."""
     frame = single(session, session.frame())
     gaps = {name: paired(frame, "acc_test_retain", name, "gkt_dfq") for name in ("ispf", "pf", "is_gkt")}
-    return weakest(*(within(g, SOME, 1, f"A_r, {name} minus gkt_dfq: {g.text()} points") for name, g in gaps.items()))
+    return weakest(*(within(g, SOME, 1, f"A_r, {label(name)} minus GKT: {g.text()} points") for name, g in gaps.items()))
 
 
 def forgotten(session) -> Verdict:
     gap = paired(session.frame(), "acc_test_forget", "ispf", "retrain")
-    return within(gap, -MARGIN, MARGIN, f"A_f, ispf minus retrained: {gap.text()} points")
+    return within(gap, -MARGIN, MARGIN, f"A_f, ISPF minus retrained: {gap.text()} points")
 
 
 def attacks(session) -> Verdict:
@@ -129,7 +130,7 @@ def faster(session) -> Verdict:
     if not (first["first"] <= curves(session).epoch.max()).any():
         return untested(f"neither reaches {100 * LEVEL:g} % of the retrained model's A_r in {curves(session).epoch.max():g} epochs")
     gap = paired(first, "first", "ispf", "gkt_dfq")
-    return within(gap, -1e9, -SOME, f"epochs until {100 * LEVEL:g} % of the retrained model's A_r, ispf minus gkt_dfq: {gap.text(1, 1)} "
+    return within(gap, -1e9, -SOME, f"epochs until {100 * LEVEL:g} % of the retrained model's A_r, ISPF minus GKT: {gap.text(1, 1)} "
                   "(never counts as one epoch after the last)")
 
 
@@ -148,7 +149,7 @@ def leaks(session) -> Verdict:
         return untested("no run of BlockF at this preset")
     retrained = frame[frame.method == "retrain"].set_index(["scenario", "seed"]).acc_test_forget
     peak = interval((rows.groupby(["scenario", "seed"]).acc_test_forget.max() - retrained).groupby("seed").mean())
-    return within(peak, MARGIN, 1, f"A_f of blockf at its highest epoch, minus retrained: {peak.text()} points")
+    return within(peak, MARGIN, 1, f"A_f of BlockF at its highest epoch, minus retrained: {peak.text()} points")
 
 
 CLAIMS = (

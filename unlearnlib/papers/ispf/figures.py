@@ -17,8 +17,8 @@ from .claims import curves
 
 STRATEGIES = ["blockf", "gkt_dfq", "is_gkt", "pf", "ispf"]
 EMBEDDED = ["gkt_dfq", "is_gkt", "ispf"]
-KINDS = {"R": ("taken for the forget class", "#d62728"), "Y": ("another class, dropped by GKT's filter", "#e3b505"),
-         "B": ("another class, kept", "#1f77b4")}
+KINDS = {"R": ("taken for the forget class", "#d62728"), "Y": ("another class, which GKT's gate would drop", "#e3b505"),
+         "B": ("another class, which it would keep", "#1f77b4")}
 ACC_R, ACC_F = "A_r: test accuracy, kept classes (%)", "A_f: test accuracy, forgotten class (%)"
 
 
@@ -56,7 +56,7 @@ def wrong_way(session):
     _lines(rows, ["blockf", "gkt_dfq"], "kept", left)
     classes = len(data.load(rows.data.iloc[0]).class_names)
     left.axhline(100 * (1 - 1 / classes), color="0.3", linestyle="-.", linewidth=1)
-    left.text(rows.epoch.max(), 100 * (1 - 1 / classes), "balanced classes, one dropped", ha="right", va="bottom", fontsize=9, color="0.3")
+    left.text(rows.epoch.min(), 100 * (1 - 1 / classes) - 2, "balanced classes, one dropped", va="top", fontsize=9, color="0.3")
     left.set(ylabel="rows kept for the student (%)", title="How much of a batch is left?", ylim=(0, 103))
     _lines(rows, ["blockf", "gkt_dfq", "dfkd"], "acc_test_forget", right)
     for name in ("original", "retrain"):
@@ -95,7 +95,7 @@ def filtering(session):
         ax.set_ylim(0, 103 if metric == "kept" else None)
     classes = len(data.load(rows.data.iloc[0]).class_names)
     axes[0, 0].axhline(100 / classes, color="0.3", linestyle="-.", linewidth=1)
-    axes[0, 0].text(rows.epoch.max(), 100 / classes, "balanced", ha="right", va="bottom", fontsize=9, color="0.3")
+    axes[0, 0].text(rows.epoch.min(), 100 / classes, "balanced", va="bottom", fontsize=9, color="0.3")
     legend_above(figure, axes[0, 0], 5)
     return figure, _drawn(rows, ["predicted_forget", "teacher_forget", "kept"])
 
@@ -120,9 +120,8 @@ def classes(session):
         ax.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 4 else 90)
         ax.set(title=label(name), xlabel="class (forgotten: shaded)")
         ax.legend(loc="upper center", fontsize=8, ncols=2)
-    axes[0, 0].set(ylabel="mean probability (%)")
-    top = max(ax.get_ylim()[1] for ax in axes[0])
-    axes[0, 0].set_ylim(0, 1.2 * top)
+    axes[0, 0].set(ylabel="mean probability (%)", yscale="log", ylim=(0.05, 150), yticks=[0.1, 1, 10, 100],
+                   yticklabels=["0.1", "1", "10", "100"])
     return figure, pd.concat(drawn)
 
 
@@ -229,7 +228,7 @@ def longer(session):
     for text, dash in (("A_r (%)", "-"), ("A_f (%)", "--"), ("rows kept (%)", ":")):
         axes[0, 0].plot([], [], color="black", linestyle=dash, label=text)
     legend_above(figure, axes[0, 0], 3)
-    return figure, _drawn(rows, ["acc_test_retain", "acc_test_forget", "kept"])
+    return figure, rows[["method", "seed", "epoch", "acc_test_retain", "acc_test_forget", "kept"]]
 
 
 def knob(session) -> pd.DataFrame:
@@ -275,7 +274,7 @@ def cost(session):
                         scale=1)
     reference_line(frame, "acc_test_retain", "original", ax=ax)
     ax.set(xlabel="cost in training-epoch equivalents", ylabel=ACC_R, title="What does it cost, against retraining?", ylim=(0, 103),
-           xlim=(0, None))
+           xlim=(0, 1.1 * frame.epochs.max()))
     legend_above(figure, ax, 4)
     frame = frame[frame.method.isin(["original", "retrain", *STRATEGIES])]
     return figure, frame[["method", "seed", "epochs", "seconds", "acc_test_retain"]]
