@@ -289,9 +289,19 @@ def _relearn(session) -> str:
             f"model in **{early} of {seeds}** seeds; anamnesis index, with never as one batch more than tried: {index.text(2, 1)}.")
 
 
+def _forgotten(session) -> str:
+    rows = focus(session, session.rows("unlearn"))
+    rows = rows[rows.row == "forgotten"]
+    if rows.empty:
+        raise NotAvailable(f"preset {session.preset} keeps no single images.")
+    known = rows.assign(known=rows.confidence > 0).groupby(["model", "seed"]).known.mean()
+    parts = [f"{label(m)} **{interval(known[m]).text()}**" for m in ("original", "ispf", "retrain")]
+    return f"share of the forgotten images with a confidence above zero (%): {', '.join(parts)}."
+
+
 READINGS = {"wrong_way": _wrong_way, "accuracy": _accuracy, "filtering": _filtering, "scenarios": _scenarios, "attacked": _attacked,
             "audit": _audit, "cost": _cost, "classes": _classes, "embedding": _embedding, "threshold": _threshold, "longer": _longer,
-            "ruler": _ruler, "relearn": _relearn}
+            "ruler": _ruler, "forgotten": _forgotten, "relearn": _relearn}
 
 
 def one_glance(session) -> Markdown:
