@@ -47,7 +47,15 @@ LAST = 10
 
 @lru_cache
 def preset(name):
-    return papers.settings("ispf", name)
+    """The settings of a preset; those of digits with a budget and studies of their own, whatever the preset spends."""
+    values = papers.settings("ispf", name)
+    if name == "digits":
+        values["methods"] = {k: {"class": v["class"] | {"epochs": LAST}} for k, v in values["methods"].items()}
+        values |= {"focus_only": ["dfkd"], "relearn": values["relearn"] | {"batches": 100},
+                   "snapshots": values["snapshots"] | {"epochs": [1, 5, LAST]},
+                   "longer": values["longer"] | {"seeds": 1, "methods": values["longer"]["methods"] | {"gkt_dfq": {"epochs": 30}}},
+                   "threshold": values["threshold"] | {"seeds": 2, "thresholds": [0.001, 0.1]}}
+    return values
 
 
 def like_cifar10():

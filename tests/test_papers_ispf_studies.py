@@ -24,15 +24,17 @@ def planned(**changes):
 
 def test_extras_are_asked_for_in_the_focus_alone_and_snapshots_in_its_first_seed():
     for s in planned():
-        wanted = {"relearn", "images"} | ({"snapshots"} if s.seed == 0 else set())
+        wanted = {"relearn"} if s.method in ("retrain", "gkt_dfq", "ispf", "dfkd") else set()
+        wanted |= ({"images"} if s.method == "ispf" else set()) | ({"snapshots"} if s.seed == 0 else set())
         assert set(s.settings) == (wanted if (s.study, s.scenario) == ("unlearn", "class:7") else set()), str(s)
     assert not any(s.settings for s in planned(extras=[]))
     assert {k for s in planned(focus="class:3") for k in s.settings if s.scenario == "class:7"} == set()
 
 
 def test_where_several_classes_are_forgotten_only_some_methods_run_and_the_control_in_the_focus():
-    every = {"original", "retrain", "blockf", "gkt_dfq", "is_gkt", "pf", "ispf"}
-    for scenario, wanted in (("class:7", every | {"dfkd"}), ("class:3", every), ("class:3+7", {"original", "retrain", "gkt_dfq", "ispf"})):
+    every = {"original", "retrain", "gkt_dfq", "is_gkt", "pf", "ispf"}
+    for scenario, wanted in (("class:7", every | {"blockf", "dfkd"}), ("class:3", every),
+                             ("class:3+7", {"original", "retrain", "gkt_dfq", "ispf"})):
         for seed in range(4):
             found = [s.method for s in planned() if (s.study, s.scenario, s.seed) == ("unlearn", scenario, seed)]
             assert set(found) == wanted and len(found) == len(wanted)
@@ -44,9 +46,12 @@ def test_the_studies_of_the_focus_have_seeds_and_settings_of_their_own():
     assert {s.scenario for s in own} == {"class:7"}
     budget = values["methods"]["gkt_dfq"]["class"]
     longer = {(s.method, s.seed): s.hyper_parameters for s in own if s.study == "longer"}
-    assert longer == {("gkt_dfq", 0): budget | {"epochs": 30}, ("gkt", 0): values["longer"]["methods"]["gkt"]}
+    assert longer == {("gkt_dfq", 0): budget | {"epochs": 20}, ("gkt", 0): values["longer"]["methods"]["gkt"]}
     turned = [(s.method, s.seed, s.hyper_parameters) for s in own if s.study == "threshold"]
-    assert turned == [("gkt_dfq", k, budget | {"threshold": t}) for k in (0, 1) for t in (0.001, 0.1)]
+    assert turned == [("gkt_dfq", k, budget | {"threshold": 0.001}) for k in range(4)]
+    two = [s.hyper_parameters["threshold"] for s in planned(threshold=values["threshold"] | {"seeds": 1, "thresholds": [0.2, 0.3]})
+           if s.study == "threshold"]
+    assert two == [0.2, 0.3]
     assert papers.paper("ispf").tuning(values) == []
 
 
@@ -129,7 +134,9 @@ def test_extras_are_measured_where_they_are_asked_for(asked):
     assert {row["row"] for row in outcome.rows} == {"epoch", "class", "point", "picture", "relearn", "forgotten", "strip"}
     assert [r["batch"] for r in kind(outcome.rows, "relearn")] == [0, 1, 2, 3] and "target" in outcome.metrics
     other = studies.unlearn(small("gkt_dfq", options=spec.settings))
-    assert {row["row"] for row in other.rows} == {"epoch", "class", "point", "picture", "relearn"}      # single images of ISPF alone
+    assert {row["row"] for row in other.rows} == {row["row"] for row in outcome.rows}
+    less = studies.unlearn(small("gkt_dfq", options={"relearn": spec.settings["relearn"]}))
+    assert {row["row"] for row in less.rows} == {"epoch", "class", "relearn"}
     real = studies.unlearn(small("original", options=spec.settings))
     assert {row["row"] for row in real.rows} == {"real"} and "batches" not in real.metrics
 
