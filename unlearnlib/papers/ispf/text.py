@@ -217,7 +217,7 @@ def _classes(session) -> str:
     rows = focus(session, session.rows("unlearn"))
     rows = rows[rows.row == "class"]
     classes = next(s for s in session.specs if s.scenario == session.settings["focus"]).split().forget_classes
-    gone = rows[rows["class"].isin(classes)]
+    gone = rows[rows["class"].isin(classes)].groupby(["method", "seed"])[["teacher", "student"]].mean().reset_index()
     parts = [f"{label(m)} {of_method(gone, m, 'teacher', 2)} / {of_method(gone, m, 'student', 2)}" for m in STRATEGIES
              if (gone.method == m).any()]
     return f"mean probability of the forgotten class in the last epoch, teacher / student (%): {', '.join(parts)}."
