@@ -1,5 +1,6 @@
 """The ten claims of ISPF on made-up sessions."""
 
+import math
 import re
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from datafree import JITTER, World, end, epochs, every, like_cifar10
 from unlearnlib import papers
 from unlearnlib.claims import FAILS, HOLDS, OPEN, UNTESTED
 from unlearnlib.papers.ispf import CLAIMS
-from unlearnlib.papers.ispf.claims import curves, first_epochs, single
+from unlearnlib.papers.ispf.claims import class_grows, curves, first_epochs, lost_rows, over_filtering, single
 
 
 def verdict(number, world):
@@ -218,13 +219,30 @@ def preset_methods():
 
 def test_evidence_has_the_numbers():
     world = World()
-    assert "rows dropped beyond those of the class" not in verdict(1, world).evidence
     found = verdict(1, world).evidence                                          # epochs 6 to 10: 1 - share - kept
     lost = [1 - (0.11 + 0.13 * k / 9) - (0.70 - 0.10 * k / 9) for k in range(5, 10)]
-    assert f"{100 * sum(lost) / 5:.1f} ± 0.5 % of a batch" in found and "first epoch: 13.0 ± 0.0 points" in found
-    assert "lower in 10 of 10 epochs" in verdict(2, world).evidence
-    assert "ispf minus gkt_dfq: 8.0 ± 0.0 points; A_r, pf minus gkt_dfq: 6.0 ± 0.0 points; A_r, is_gkt minus gkt_dfq: 4.0 ± 0.0" in \
-        verdict(5, world).evidence
-    assert "ispf minus gkt_dfq: -2" in verdict(8, world).evidence
+    assert found == (f"rows dropped beyond those of the forget class: {100 * sum(lost) / 5:.1f} ± 0.5 % of a batch; "
+                     "share of the forget class, last minus first epoch: 13.0 ± 0.0 points")
+    gaps = {"share of the forget class": (-14.0, -13.5), "its mean probability": (-15.0, -14.5)}           # half-way between the ends
+    assert verdict(2, world).evidence == "; ".join(
+        f"{name}, {pair} minus {other}: {gap:.1f} ± 0.0 points (lower in 10 of 10 epochs)" for name, both in gaps.items()
+        for (pair, other), gap in zip((("GKT + IS", "GKT"), ("ISPF", "PostFilter")), both, strict=True))
+    assert verdict(3, world).evidence == "rows kept, GKT + IS minus GKT: 22.5 ± 0.0 points"
+    assert verdict(5, world).evidence == "; ".join(f"A_r, {name} minus GKT: {gap} ± 0.0 points" for name, gap in
+                                                   (("ISPF", 8.0), ("PostFilter", 6.0), ("GKT + IS", 4.0)))
+    assert "of the retrained model's A_r, ISPF minus GKT: -2" in verdict(8, world).evidence
+    assert verdict(10, world).evidence.endswith(f"minus retrained: {100 * 0.20 * (1 + 0.5 * math.sin(math.pi * 4 / 9)):.1f} ± 0.0 points")
     assert "every synthetic image used: 12 of 12 models" in verdict(4, world).evidence
     assert "as the teacher's: 15 of 15 models" in verdict(4, world).evidence
+
+
+@pytest.mark.parametrize("edit, lost, grown", [
+    (None, HOLDS, HOLDS), (epochs("gkt_dfq", kept=lambda v: v + 0.3), FAILS, HOLDS),
+    (epochs("gkt_dfq", at=[10], predicted_forget=0.05), HOLDS, FAILS),
+    (epochs("gkt_dfq", kept=0.9, predicted_forget=0.1), FAILS, FAILS)])
+def test_over_filtering_has_two_parts_that_are_judged_apart(edit, lost, grown):
+    world = World(edit=edit)
+    parts = lost_rows(world), class_grows(world)
+    assert [p.status for p in parts] == [lost, grown]
+    assert over_filtering(world).status == (HOLDS if lost == grown == HOLDS else FAILS)
+    assert over_filtering(world).evidence == "; ".join(p.evidence for p in parts)

@@ -179,16 +179,22 @@ def test_the_knob_has_the_study_the_published_threshold_and_none(world):
         assert sorted(numbers[key]) == sorted(sum(turned.values(), []))
 
 
-def test_longer_runs_show_three_curves_a_method(world):
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_longer_runs_show_three_curves_a_method(world, seeds):
+    world = World(longer=world.settings["longer"] | {"seeds": seeds})
     figure, numbers = FIGURES["longer"](world)
-    for ax, method in zip(figure.axes, ("gkt_dfq", "gkt"), strict=True):
+    keys, rows = ("acc_test_retain", "acc_test_forget", "kept"), numbers.set_index(["method", "seed", "epoch"])
+    for ax, (method, last) in zip(figure.axes, (("gkt_dfq", 30), ("gkt", 10)), strict=True):
         drawn = [line for line in ax.lines if len(line.get_xdata())]
-        for line, key in zip(drawn, ("acc_test_retain", "acc_test_forget", "kept"), strict=True):
-            last = {"gkt_dfq": 30, "gkt": 10}[method]
-            wanted = [100 * at_epoch(world, method, key, e, study="longer")[0] for e in range(1, last + 1)]
-            assert line.get_ydata().tolist() == pytest.approx(wanted)
+        for line, key in zip(drawn, keys, strict=True):
+            values = [at_epoch(world, method, key, e, study="longer") for e in range(1, last + 1)]
+            assert line.get_xdata().tolist() == list(range(1, last + 1))
+            assert line.get_ydata().tolist() == pytest.approx([100 * statistics.mean(v) for v in values])
+            for seed in range(seeds):                                           # the numbers are those of the runs, one by one
+                assert [rows[key][method, seed, e] for e in range(1, last + 1)] == [v[seed] for v in values]
     assert "(4 pseudo-batches)" in figure.axes[1].get_xlabel() and figure.axes[0].get_xlabel() == "time (epoch)"
-    assert len(numbers) == 3 * (30 + 10)
+    assert len(numbers) == len(set(rows.index)) == seeds * (30 + 10) and list(rows) == list(keys)
+    assert f"| n = {seeds} |" in world.provenance(numbers)
 
 
 def test_cost_and_ruler_have_every_strategy(world):

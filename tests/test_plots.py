@@ -352,6 +352,15 @@ def test_the_provenance_of_a_figure_names_only_what_is_drawn(labs):
     assert "| digits, digits5 |" in labs("lfssd").provenance(pd.DataFrame({"x": [1]}))
 
 
+@pytest.mark.parametrize("drawn, n", [
+    ({"seed": [0]}, "1"), ({"seed": [1, 1, 2, 2]}, "2"), ({"seed": [0, 1, 2], "method": ["ssd"] * 3}, "3"), ({"method": ["ssd"]}, "3"),
+    ({"data": ["digits"] * 2, "seed": [0, 2]}, "2"), ({"data": ["scipy_docs"] * 3, "seed": [0, 1, 1]}, "2"),
+    ({"data": ["digits", "scipy_docs"], "seed": [0, 0]}, "3, 4")])              # of two domains the settings' seeds, domain by domain
+def test_the_provenance_of_a_figure_counts_the_seeds_that_are_drawn(labs, drawn, n):
+    lab = labs("nabla_tau")
+    assert f"| n = {n} | commit " in lab.provenance(pd.DataFrame(drawn)) and "| n = 3, 4 |" in lab.provenance()
+
+
 # --- the figures of LFSSD
 
 def test_a_changed_record_changes_the_digest(lab, monkeypatch):

@@ -84,19 +84,20 @@ def accuracy(session):
 def filtering(session):
     """Share of the forget class among synthetic images, its mean probability, and what the filters keep, by epoch."""
     rows = _epochs(session)
-    rows = rows[rows.method.isin(STRATEGIES)]
+    shown = [*STRATEGIES, "dfkd"]
+    rows = rows[rows.method.isin(shown)]
     figure, axes = panels(3, width=12.5, height=4.3)
     for ax, (metric, text, title) in zip(axes[0], (
             ("predicted_forget", "images taken for the class (%)", "Is the class drawn?"),
             ("teacher_forget", "mean probability of the class (%)", "How much of it, softly?"),
             ("kept", "rows kept for the student (%)", "How much is used?")), strict=True):
-        _lines(rows, STRATEGIES, metric, ax, banded=("gkt_dfq", "ispf"))
+        _lines(rows, shown, metric, ax, banded=("gkt_dfq", "ispf"))
         ax.set(ylabel=text, title=title)
         ax.set_ylim(0, 103 if metric == "kept" else None)
     classes = len(data.load(rows.data.iloc[0]).class_names)
     axes[0, 0].axhline(100 / classes, color="0.3", linestyle="-.", linewidth=1)
     axes[0, 0].text(rows.epoch.min(), 100 / classes, "balanced", va="bottom", fontsize=9, color="0.3")
-    legend_above(figure, axes[0, 0], 5)
+    legend_above(figure, axes[0, 0], 6)
     return figure, _drawn(rows, ["predicted_forget", "teacher_forget", "kept"])
 
 
@@ -186,6 +187,10 @@ def embedding(session):
             ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
             ax.grid(False)
     handles = [axes[0, 0].scatter([], [], marker="^", color=colour, label=f"{kind}: {text}") for kind, (text, colour) in KINDS.items()]
+    for ax in axes[-1]:
+        ax.set_xlabel("first main direction of the real features", fontsize=9)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("second", fontsize=9)
     figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return figure, points[points.method.isin(shown)][["method", "seed", "epoch", "x", "y", "kind"]]
 
@@ -218,15 +223,18 @@ def longer(session):
     """Run on: A_r and A_f of GKT for more epochs, and of GKT as first published."""
     rows = session.rows("longer")
     rows = rows[rows.row == "epoch"]
+    if "hp_report_every" in rows:                                               # pseudo-batches instead of epochs
+        rows = rows.assign(epoch=rows.epoch * rows.hp_report_every.fillna(1))
     names = list(rows.method.unique())
     figure, axes = panels(len(names), width=10.5, height=4.0, sharey=True)
     for ax, name in zip(axes[0], names, strict=True):
         for metric, dash in (("acc_test_retain", "-"), ("acc_test_forget", "--"), ("kept", ":")):
             band(rows[rows.method == name], "epoch", metric, ax=ax, color=STYLE[name][1], linestyle=dash)
-        unit = "epoch" if name != "gkt" else f"{rows[rows.method == name].hp_report_every.iloc[0]:g} pseudo-batches"
-        ax.set(title=f"{label(name)}: does the class come back?", xlabel=f"time ({unit})", ylim=(-3, 103))
+        ax.set(title=f"{label(name)}: does the class come back?", xlabel="pseudo-batch" if name == "gkt" else "epoch", ylim=(-3, 103))
+        ax.xaxis.get_major_locator().set_params(integer=True)
     for text, dash in (("A_r (%)", "-"), ("A_f (%)", "--"), ("rows kept (%)", ":")):
         axes[0, 0].plot([], [], color="black", linestyle=dash, label=text)
+    axes[0, 0].set_ylabel("accuracy, rows kept (%)")
     legend_above(figure, axes[0, 0], 3)
     return figure, rows[["method", "seed", "epoch", "acc_test_retain", "acc_test_forget", "kept"]]
 
