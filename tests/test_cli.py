@@ -79,7 +79,9 @@ def nothing_computed(monkeypatch):
     (["run", "--scenario", "class:0+1+2+3+4+5+6+7+8+9"], "1000 of 1000"), (["run", "lfssd", "--scenario", "random:0"], "fraction is 0;"),
     (["run", "lfssd", "--scenario", "random:1"], "fraction is 1;"), (["run", "lfssd", "--scenario", "random:1.5"], "1.5"),
     (["run", "lfssd", "--scenario", "random:0.0001"], "0.0001"),
-    (["run", "ispf", "--scenario", "random:0.1"], "settings for class:"), (["run", "--set", "model=resnet99"], "resnet99"),
+    (["run", "ispf", "--scenario", "random:0.1"], "ispf has settings for class at this preset:"),
+    (["run", "--set", "model=resnet99"], "resnet99"),
+    (["run", "--scenario", "random:0.2"], "ispf has settings for class at this preset: choose one of these or another paper"),
     (["data", "fetch", "imagenet"], "imagenet")])
 def test_what_does_not_exist_is_refused_before_anything_is_computed(refused, nothing_computed, tmp_path, argv, said):
     assert said in refused(*argv)

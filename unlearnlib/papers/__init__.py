@@ -98,12 +98,12 @@ def check_recipe(recipe: dict) -> None:
         raise ValueError(f"recipe has {', '.join(recipe) or 'nothing'}; it must have at least epochs and lr: add them.")
 
 
-def check_plan(values: dict, kinds, studies) -> None:
-    """Raise ValueError, in one sentence, for a scenario whose kind has no settings, or a study that does not exist."""
+def check_plan(name: str, values: dict, kinds, studies) -> None:
+    """Raise ValueError, in one sentence, for a scenario whose kind has no settings of this paper, or a study that does not exist."""
     for scenario in values["scenarios"]:
         if scenario.split(":")[0] not in kinds:
-            raise ValueError(f"scenario is {scenario!r}; this preset has settings for {', '.join(kinds) or 'no scenario'}: choose one of "
-                             "these, or add the methods' settings to the preset.")
+            raise ValueError(f"scenario is {scenario!r}; {name} has settings for {', '.join(kinds) or 'no scenario'} at this preset: "
+                             "choose one of these or another paper, or add the methods' settings to the preset.")
     unknown = [study for study in values["studies"] if study not in studies]
     if unknown:
         raise ValueError(f"study is {unknown[0]!r}; it must be one of {', '.join(studies)}: correct the name.")

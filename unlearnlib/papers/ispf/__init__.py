@@ -22,7 +22,7 @@ def plan(values: dict) -> list[Spec]:
     The ``extras`` (of relearn, images, snapshots) are measured in the focus scenario's runs of the methods that are drawn with them; the
     snapshots in its first seed alone.
     """
-    check_plan(values, values["methods"].get("ispf", {}), ("longer", "threshold"))
+    check_plan("ispf", values, values["methods"].get("ispf", {}), ("longer", "threshold"))
     out = []
     for seed in range(values["seeds"]):
         for scenario in values["scenarios"]:

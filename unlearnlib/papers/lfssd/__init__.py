@@ -17,7 +17,7 @@ FOCUS = ("alpha_ssd", "alpha_sample", "anatomy", "images", "exact", "sensitivity
 
 def plan(values: dict) -> list[Spec]:
     """Every run of the paper at the given settings (see :func:`unlearnlib.papers.settings`)."""
-    check_plan(values, values["methods"].get("lfssd", {}), FOCUS)
+    check_plan("lfssd", values, values["methods"].get("lfssd", {}), FOCUS)
     out = []
     for seed in range(values["seeds"]):
         for scenario in values["scenarios"]:

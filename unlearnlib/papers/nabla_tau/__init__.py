@@ -23,7 +23,7 @@ def plan(values: dict) -> list[Spec]:
     """Every run of the paper at the given settings, images and texts (see :func:`unlearnlib.papers.settings`)."""
     out = []
     for domain in domains(values):
-        check_plan(domain, domain["methods"].get("nabla_tau", {}), FOCUS)
+        check_plan("nabla_tau", domain, domain["methods"].get("nabla_tau", {}), FOCUS)
         for seed in range(domain["seeds"]):
             for scenario in domain["scenarios"]:
                 out += [_spec("unlearn", name, scenario, domain, seed) for name in _methods(domain, scenario)]
