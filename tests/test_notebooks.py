@@ -187,6 +187,15 @@ def reduced():
              "alphas": [1, 2, 4, 16], "lams": [1], "batch_sizes": [16, 64], "sensitivity_alphas": [2], "per_sample_images": 40,
              "methods": {name: {"class": p, "random": p} for name, p in keep.items()} | {"mask_logit": {"class": {}}}}
     mine["recipe"]["epochs"], mine["relearn"]["batches"] = 2, 6
+    drawn = values["ispf"]
+    drawn |= {"seeds": 2, "model": "allcnn-4"}
+    drawn["recipe"]["epochs"], drawn["relearn"]["batches"] = 2, 6
+    tiny = {"epochs": 2, "rounds": 1, "student_steps": 2, "batch_size": 16, "image_shape": [1, 8, 8], "latent": 8, "widths": [8, 8, 8]}
+    drawn["methods"] = {name: {"class": tiny} for name in drawn["methods"]}
+    drawn["snapshots"] = {"epochs": [1, 2], "points": 16, "pictures": 3}
+    drawn["longer"]["methods"] = {"gkt_dfq": {"epochs": 3}, "gkt": {"pseudo_batches": 4, "report_every": 2, "batch_size": 16,
+                                                                    "image_shape": [1, 8, 8], "latent": 8, "widths": [8, 8, 8]}}
+    drawn["threshold"]["seeds"] = 2
     second = values["nabla_tau"]
     for domain in (second, second["text"]):
         domain["recipe"]["epochs"] = 2
@@ -251,7 +260,7 @@ def test_papermill_makes_everything_from_an_empty_cache_and_a_second_run_changes
         picture = Image.open(io.BytesIO(first[f"digits/{paper}/{name}.png"]))
         assert picture.format == "PNG" and min(picture.size) > 200 and first[f"digits/{paper}/{name}.csv"].count(b"\n") > 2
     assert all(f" {claim.number} |" in first[f"digits/{paper}/claims.md"].decode() for claim in module.CLAIMS)
-    made_with = {"lfssd": "digits | allcnn-4", "nabla_tau": "digits, scipy_docs | allcnn-4, bag-8"}[paper]
+    made_with = {"ispf": "digits | allcnn-4", "lfssd": "digits | allcnn-4", "nabla_tau": "digits, scipy_docs | allcnn-4, bag-8"}[paper]
     assert f"preset digits | {made_with} | n = 2".encode() in first[f"digits/{paper}/claims.md"]
     planned = {s.key for s in papers.paper(paper).plan(papers.settings(paper, "digits"))}
     assert set(Store.fresh("digits", paper).read()) == planned
