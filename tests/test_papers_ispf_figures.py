@@ -43,7 +43,7 @@ def points_of(numbers):
 
 CURVES = {"wrong_way": [("kept", ["blockf", "gkt_dfq"]), ("acc_test_forget", ["blockf", "gkt_dfq", "dfkd"])],
           "accuracy": [(m, [*STRATEGIES, "dfkd"]) for m in ("acc_test_retain", "acc_test_forget")],
-          "filtering": [(m, STRATEGIES) for m in ("predicted_forget", "teacher_forget", "kept")]}
+          "filtering": [(m, [*STRATEGIES, "dfkd"]) for m in ("predicted_forget", "teacher_forget", "kept")]}
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -184,15 +184,15 @@ def test_longer_runs_show_three_curves_a_method(world, seeds):
     world = World(longer=world.settings["longer"] | {"seeds": seeds})
     figure, numbers = FIGURES["longer"](world)
     keys, rows = ("acc_test_retain", "acc_test_forget", "kept"), numbers.set_index(["method", "seed", "epoch"])
-    for ax, (method, last) in zip(figure.axes, (("gkt_dfq", 30), ("gkt", 10)), strict=True):
+    for ax, (method, last, step) in zip(figure.axes, (("gkt_dfq", 30, 1), ("gkt", 10, 4)), strict=True):     # 4 pseudo-batches a row
         drawn = [line for line in ax.lines if len(line.get_xdata())]
         for line, key in zip(drawn, keys, strict=True):
             values = [at_epoch(world, method, key, e, study="longer") for e in range(1, last + 1)]
-            assert line.get_xdata().tolist() == list(range(1, last + 1))
+            assert line.get_xdata().tolist() == [step * e for e in range(1, last + 1)]
             assert line.get_ydata().tolist() == pytest.approx([100 * statistics.mean(v) for v in values])
             for seed in range(seeds):                                           # the numbers are those of the runs, one by one
-                assert [rows[key][method, seed, e] for e in range(1, last + 1)] == [v[seed] for v in values]
-    assert "(4 pseudo-batches)" in figure.axes[1].get_xlabel() and figure.axes[0].get_xlabel() == "time (epoch)"
+                assert [rows[key][method, seed, step * e] for e in range(1, last + 1)] == [v[seed] for v in values]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["epoch", "pseudo-batch"]
     assert len(numbers) == len(set(rows.index)) == seeds * (30 + 10) and list(rows) == list(keys)
     assert f"| n = {seeds} |" in world.provenance(numbers)
 
