@@ -301,16 +301,18 @@ def test_every_figure_draws_something_and_its_axes_say_what(pictures, paper, nam
 @pytest.mark.parametrize("paper, name", EVERY)
 def test_every_figure_carries_its_provenance_inside_the_picture(labs, monkeypatch, paper, name):
     kept = []
-    monkeypatch.setattr(plots, "Drawn", lambda name, figure, numbers: kept.append(figure) or Silent())
+    monkeypatch.setattr(plots, "Drawn", lambda name, figure, numbers: kept.append((figure, numbers)) or Silent())
 
     class Silent:
         def save(self, folder):
             pass
     labs(paper).figure(name)
-    (figure,) = kept
+    ((figure, numbers),) = kept
     figure.canvas.draw()                                                        # lays it out
     both = paper == "lfssd" or name in ("curves", "inside", "histograms", "variants")        # else images alone
     wanted = labs(paper).provenance(None if both else pd.DataFrame())
+    if "seed" in numbers:                                                       # of one domain: as many as are drawn
+        wanted = re.sub(r"n = \d+ ", f"n = {numbers.seed.nunique()} ", wanted)
     (text,) = [t for t in figure.texts if t.get_text() == wanted]
     box, all_of_it = text.get_window_extent(), figure.get_tightbbox().transformed(figure.dpi_scale_trans)
     width, height = figure.canvas.get_width_height()
