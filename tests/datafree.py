@@ -244,3 +244,15 @@ def distance(world, method):
         gaps.append(statistics.mean(apart))
         tows.append(math.prod(1 - d for d in apart[:3]))
     return gaps, tows
+
+
+SINGLE = ("class:7", "class:3")
+
+
+def by_seed(world, of_run, method, scenarios=SINGLE):
+    """Mean over scenarios of a number a run, seed by seed."""
+    return [statistics.mean(of_run(of(world, method, s)[k]) for s in scenarios) for k in range(3)]
+
+
+def curve(key, first=1, of_all=statistics.mean):
+    return lambda run: of_all([r[key] for r in run.rows if r["row"] == "epoch" and r["epoch"] >= first])

@@ -5,14 +5,12 @@ import statistics
 
 import numpy as np
 import pytest
-from datafree import World, distance, metric, noisy, of, pct
+from datafree import World, by_seed, curve, distance, metric, noisy, pct
 
 from unlearnlib import tables
 from unlearnlib.claims import interval
 from unlearnlib.papers.ispf import text
 from unlearnlib.plots import label
-
-SEEDS, SINGLE = range(3), ("class:7", "class:3")
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +64,6 @@ def test_the_worked_example_by_hand():
 
 
 # --- the prediction box
-
-def by_seed(world, of_run, method, scenarios=SINGLE):
-    """Mean over scenarios of a number a run, seed by seed."""
-    return [statistics.mean(of_run(of(world, method, s)[k]) for s in scenarios) for k in SEEDS]
-
-
-def curve(key, first=1, of_all=statistics.mean):
-    return lambda run: of_all([r[key] for r in run.rows if r["row"] == "epoch" and r["epoch"] >= first])
-
 
 def test_the_quantities_by_hand(world):
     def lost(run):

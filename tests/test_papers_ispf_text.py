@@ -3,11 +3,28 @@
 import re
 import statistics
 
+import numpy as np
 import pytest
-from datafree import World, at_epoch, distance, end, every, less, like_cifar10, listed, metric, noisy, of, pct, ratio
+from datafree import (
+    SINGLE,
+    World,
+    at_epoch,
+    by_seed,
+    curve,
+    distance,
+    every,
+    less,
+    like_cifar10,
+    listed,
+    metric,
+    noisy,
+    of,
+    pct,
+    ratio,
+)
 
-from unlearnlib.claims import comparison
-from unlearnlib.papers.ispf import FIGURES, text
+from unlearnlib.claims import comparison, interval
+from unlearnlib.papers.ispf import text
 from unlearnlib.papers.ispf.figures import STRATEGIES
 from unlearnlib.plots import label
 
@@ -32,11 +49,25 @@ def at(world, key, epoch=10):
 
 # --- sentences
 
+def status(values, low=1e-9, high=1.0):
+    """The verdict on an interval that should lie in [low, high]."""
+    i = interval(values)
+    if low <= i.mean - i.half and i.mean + i.half <= high:
+        return "holds"
+    return "does not hold" if i.mean + i.half < low or i.mean - i.half > high else "inconclusive"
+
+
 def test_the_wrong_way_quotes_the_last_epoch_and_the_highest(world):
-    peak = [max(r["acc_test_forget"] for r in x.rows if r["row"] == "epoch") for x in of(world, "blockf")]
+    def lost(run):
+        return statistics.mean(1 - r["predicted_forget"] - r["kept"] for r in run.rows if r["row"] == "epoch" and r["epoch"] > 5)
+    peak = curve("acc_test_forget", of_all=max)
+    over = np.subtract(by_seed(world, peak, "blockf"), by_seed(world, lambda r: r.metrics["acc_test_forget"], "retrain"))
+    leak, drops = status(over, 0.05), status(by_seed(world, lost, "gkt_dfq"))
     assert read(world, "wrong_way") == (
-        f"*We measured:* rows kept in the last epoch (%): {listed(['blockf', 'gkt_dfq'], at(world, 'kept'))}; A_f there (%): "
-        f"{listed(['blockf', 'gkt_dfq', 'dfkd'], at(world, 'acc_test_forget'))}; BlockF at its highest epoch {pct(peak)} %.")
+        f"*We measured:* GKT drops more than the class: **{drops}** (kept in the last epoch: "
+        f"{listed(['blockf', 'gkt_dfq'], at(world, 'kept'))} %). BlockF lets the class through: **{leak}** (A_f at its highest "
+        f"epoch {pct(map(peak, of(world, 'blockf')))} %; in the last "
+        f"epoch {listed(['gkt_dfq', 'dfkd'], at(world, 'acc_test_forget'))} %).") and drops == leak == "holds"
 
 
 def soonest(world, method):
@@ -48,38 +79,68 @@ def soonest(world, method):
 
 
 def test_accuracy_is_compared_with_gkt_and_with_retraining(world):
-    said = read(world, "accuracy")
+    of_all = listed(["pf", "ispf"], lambda m: comparison(less(world, "acc_test_retain", m, "gkt_dfq")))
+    ours, theirs = (pct(metric(world, m, "acc_test_retain")) for m in ("ispf", "retrain"))
+    assert read(world, "accuracy") == (
+        f"*We measured:* A_r of strategies that use every image, against GKT: **{of_all}**; of ISPF against retrained: "
+        f"**{comparison(less(world, 'acc_test_retain', 'ispf', 'retrain'))}** ({ours} and {theirs} %). In the table, an epoch one after "
+        "the last means never.")
+
+
+def test_progress_has_every_strategy_in_its_last_epoch(world):
     assert soonest(world, "blockf")[1] == 11 > max(soonest(world, "ispf"))      # never, and sooner
-    gaps = "; ".join(f"{label(m)} {comparison(g)} ({g.text()})" for m, g in
-                     ((m, less(world, "acc_test_retain", m, "gkt_dfq")) for m in ("is_gkt", "pf", "ispf")))
-    assert said == (
-        f"*We measured:* A_r in the last epoch (%): {listed(STRATEGIES, at(world, 'acc_test_retain'))}; retrained "
-        f"{pct(metric(world, 'retrain', 'acc_test_retain'))}. Against GKT, in points: {gaps}. First epoch at 75 % of retrained's A_r (one "
-        f"after the last: never): {listed(STRATEGIES, lambda m: pct(soonest(world, m), 1, 1))}. A_f in the last epoch (%): "
-        f"{listed([*STRATEGIES, 'dfkd'], at(world, 'acc_test_forget'))}.")
+    wanted = []
+    for m in (*STRATEGIES, "dfkd"):
+        gap = less(world, "acc_test_retain", m, "gkt_dfq")
+        wanted.append({"strategy": label(m), "A_r (%)": at(world, "acc_test_retain")(m),
+                       "minus GKT (points)": "–" if m == "gkt_dfq" else f"{gap.text()}: {comparison(gap)}",
+                       "epoch at 75 % of retrained": pct(soonest(world, m), 1, 1), "A_f (%)": at(world, "acc_test_forget")(m),
+                       "rows kept (%)": at(world, "kept")(m), "drawn as the class (%)": at(world, "predicted_forget")(m)})
+    assert text.progress(world).frame.to_dict("records") == wanted
 
 
 def test_filtering_quotes_first_and_last_epoch(world):
+    verdicts, kept = [], [by_seed(world, curve("kept"), m) for m in ("is_gkt", "gkt_dfq")]
+    for key in ("predicted_forget", "teacher_forget"):
+        for mine, other in (("is_gkt", "gkt_dfq"), ("ispf", "pf")):
+            verdicts.append(status(np.subtract(*(by_seed(world, curve(key), m) for m in (mine, other))), -1, -1e-9))
+            for e in range(1, 11):
+                a, b = (sum(sum(at_epoch(world, m, key, e, s)) for s in SINGLE) for m in (mine, other))
+                assert a < b
+    ends = [by_seed(world, lambda r, e=e: next(x["predicted_forget"] for x in r.rows if x.get("epoch") == e and x["row"] == "epoch"),
+                    "gkt_dfq") for e in (10, 1)]
+    assert set(verdicts) == {status(np.subtract(*ends))} == {"holds"}
+    rise = {m: interval(np.subtract(*(at_epoch(world, m, "predicted_forget", e) for e in (10, 1)))) for m in ("blockf", "pf", "dfkd")}
+    share = at(world, "predicted_forget")
     assert read(world, "filtering") == (
-        f"*We measured:* images taken for the class, first epoch (%): {listed(STRATEGIES, at(world, 'predicted_forget', 1))}; last: "
-        f"{listed(STRATEGIES, at(world, 'predicted_forget'))}; rows kept in the last epoch (%): {listed(STRATEGIES, at(world, 'kept'))}.")
+        "*We measured:* IS lowers the share of the class: **holds**; it grows under GKT: **holds** (from GKT "
+        f"{at(world, 'predicted_forget', 1)('gkt_dfq')} to GKT {share('gkt_dfq')} %; last epoch: {listed(['is_gkt', 'pf', 'ispf'], share)} "
+        f"%); IS lets more through the gate: **{status(np.subtract(*kept))}**. Without a gate, last minus first epoch: "
+        f"{', '.join(f'{label(m)} **{comparison(g)}** ({g.text()} points)' for m, g in rise.items())}.")
 
 
 def test_scenarios_are_compared_one_by_one(world):
     parts = []
     for scenario in ("class:7", "class:3", "class:3+7"):
-        gap = less(world, "acc_test_retain", "ispf", "gkt_dfq", scenario)
-        ours, theirs = (pct(metric(world, m, "acc_test_forget", scenario)) for m in ("ispf", "gkt_dfq"))
-        parts.append(f"{scenario} {comparison(gap)} ({gap.text()} points; A_f of ISPF {ours} %, of GKT {theirs} %)")
-    assert read(world, "scenarios") == f"*We measured:* A_r of ISPF against GKT: {'; '.join(parts)}."
+        gap, kept = less(world, "acc_test_retain", "ispf", "gkt_dfq", scenario), pct(at_epoch(world, "gkt_dfq", "kept", 10, scenario))
+        parts.append(f"{scenario}: GKT keeps {kept} % of the rows, A_r of ISPF against GKT **{comparison(gap)}** ({gap.text()} points)")
+    assert read(world, "scenarios") == f"*We measured:* {'; '.join(parts)}."
 
 
-def test_the_audit_quotes_attack_memory_and_distance(world):
-    memory = less(world, "acc_retain", "ispf", "retrain")
+def test_attacks_are_compared_with_the_retrained_model(world):
+    parts = []
+    for key, name in (("mia_confidence", "called non-members by the confidence attack"), ("mia_entropy", "members by the entropy attack")):
+        ours, theirs = (pct(metric(world, m, key)) for m in ("ispf", "retrain"))
+        parts.append(f"{name}: ISPF {ours} %, retrained {theirs} % (**{comparison(less(world, key, 'ispf', 'retrain'))}**)")
+    assert read(world, "attacked") == f"*We measured:* forgotten images {'; '.join(parts)}."
+
+
+def test_the_audit_quotes_distance_memory_and_attack(world):
+    memory, gaps = less(world, "acc_retain", "ispf", "retrain"), distance(world, "ispf")[0]
     o, i, r = (pct(metric(world, m, "auc_confidence"), 2, 1) for m in ("original", "ispf", "retrain"))
     assert read(world, "audit") == (
-        f"*We measured:* AUC of the attack: original {o}, ISPF {i}, retrained {r}. Accuracy on kept *training* images, ISPF minus "
-        f"retrained: {comparison(memory)} ({memory.text()} points). Avg.Gap: {listed(STRATEGIES, lambda m: pct(distance(world, m)[0]))}.")
+        f"*We measured:* Avg.Gap of ISPF against retrained: **{comparison(interval(gaps), 'larger')}** ({pct(gaps)} points), accuracy on "
+        f"kept *training* images **{comparison(memory)}** ({memory.text()} points). AUC: original {o}, ISPF {i}, retrained {r}.")
 
 
 def test_cost_is_a_share_of_retraining_seed_by_seed(world):
@@ -97,87 +158,43 @@ def test_classes_are_the_forgotten_ones_seed_by_seed(focus, gone, methods):
     def one(m):
         of_seed = [[r for r in x.rows if r["row"] == "class" and r["class"] in gone] for x in of(world, m, focus)]
         return " / ".join(pct((statistics.mean(r[who] for r in rows) for rows in of_seed), 2) for who in ("teacher", "student"))
-    assert read(world, "classes").endswith(f"teacher / student (%): {listed(methods, one)}.") and len(of(world, "ispf", focus)) == 3
+    assert read(world, "classes") == (f"*We measured:* student's mean below 1 %: **nobody**. Teacher / student, last epoch (%): "
+                                      f"{listed(methods, one)}.") and len(of(world, "ispf", focus)) == 3
 
 
 def test_the_embedding_counts_what_is_taken_for_the_class(world, small):
     def shares(world, m):
         points = [r for r in of(world, m)[0].rows if r["row"] == "point"]
-        return " → ".join(f"{100 * statistics.mean(r['predicted'] == 7 for r in points if r['epoch'] == e):.0f}"
-                          for e in sorted({r["epoch"] for r in points}))
-    for session, times, methods in ((world, "1, 5, 10", ("gkt_dfq", "is_gkt", "ispf")), (small, "1, 20, 40", ("gkt_dfq", "ispf"))):
-        wanted = "; ".join(f"{label(m)} {shares(session, m)}" for m in methods)
-        assert read(session, "embedding") == f"*We measured:* red (taken for the class, %) at epochs {times}: {wanted}."
-
-
-def test_an_embedding_without_red_is_all_zero():
-    def edit(spec, metrics, rows):
-        rows[:] = [r | {"predicted": 1} if r["row"] == "point" else r for r in rows]
-    assert "GKT 0 → 0 → 0" in read(World(full=True, edit=edit), "embedding")
+        return [statistics.mean(r["predicted"] == 7 for r in points if r["epoch"] == e) for e in sorted({r["epoch"] for r in points})]
+    for session, methods in ((world, ("gkt_dfq", "is_gkt", "ispf")), (small, ("gkt_dfq", "ispf"))):
+        red = {m: shares(session, m) for m in methods}
+        wanted = "; ".join(f"{label(m)} {', '.join(f'{100 * v:.0f}' for v in red[m])}" for m in methods)
+        fewer = " ".join(f"{label(m)}: in **{np.less(red[m], red['gkt_dfq']).sum()} of 3** columns fewer than GKT." for m in methods[1:])
+        assert read(session, "embedding") == f"*We measured:* red, by column (%): {wanted}. {fewer}"
 
 
 def test_the_threshold_is_that_of_the_same_seeds(world):
-    runs = {t: [r.metrics for r in of(world, "gkt_dfq", study="threshold") if r.spec.hyper_parameters["threshold"] == t]
-            for t in (0.001, 0.1)}
-    runs |= {0.01: [r.metrics for r in of(world, "gkt_dfq")[:2]], 1: [r.metrics for r in of(world, "dfkd")[:2]]}
-    parts = [f"{t:g}: kept {pct([m['kept'] for m in runs[t]], 0)} %, A_r {pct([m['acc_test_retain'] for m in runs[t]], 0)} %, A_f "
-             f"{pct([m['acc_test_forget'] for m in runs[t]], 0)} %" for t in (0.001, 0.01, 0.1, 1)]
-    assert read(world, "threshold") == f"*We measured:* threshold {'; '.join(parts)} (n = 2)."
+    runs = {0.001: [r.metrics for r in of(world, "gkt_dfq", study="threshold") if r.spec.hyper_parameters["threshold"] == 0.001],
+            0.01: [r.metrics for r in of(world, "gkt_dfq")[:2]], 1: [r.metrics for r in of(world, "dfkd")[:2]]}
+
+    def one(key, t):
+        word = comparison(interval([a[key] - b[key] for a, b in zip(runs[t], runs[0.01], strict=True)]))
+        return word, " and ".join(pct((m[key] for m in runs[k]), 0) for k in (t, 0.01))
+    (kept, both), (a_r, of_a_r), off = one("kept", 0.001), one("acc_test_retain", 0.001), one("acc_test_retain", 1)[0]
+    assert off == "no difference shown"
+    assert read(world, "threshold") == (
+        f"*We measured:* at 0.001 against 0.01: rows kept **{kept}** ({both} %), A_r **{a_r}** ({of_a_r} %). Off, against 0.01: A_f "
+        f"**{one('acc_test_forget', 1)[0]}**, A_r **{off}**: what the gate drops here is not missed.")
 
 
 def test_longer_runs_quote_their_last_and_highest_epoch(world):
     parts = []
     for method, last in (("gkt_dfq", 30), ("gkt", 10)):
-        curve = [r for r in of(world, method, study="longer")[0].rows if r["row"] == "epoch"]
-        assert curve[-1]["epoch"] == last
-        parts.append(f"{label(method)}, run on: A_r {100 * curve[-1]['acc_test_retain']:.1f} %, A_f "
-                     f"{100 * curve[-1]['acc_test_forget']:.1f} % (highest {100 * max(r['acc_test_forget'] for r in curve):.1f} %)")
-    assert read(world, "longer") == f"*We measured:* {'; '.join(parts)} (n = 1)."
-
-
-RULER = ("acc_test_forget", "loss_forget", "auc_confidence", "acc_test_retain")
-
-
-@pytest.mark.parametrize("key", RULER)
-@pytest.mark.parametrize("spreads, near", [(0.0, True), (0.99, True), (-0.99, True), (1.01, False), (-1.01, False)])
-def test_the_ruler_names_who_is_within_the_spread_in_all_four(key, spreads, near):
-    values = {k: (1.0, 2.0, 4.0) for k in RULER}
-
-    def edit(spec, metrics, rows):
-        if spec.method in ("retrain", "pf"):
-            moved = spreads * statistics.stdev(values[key]) * (spec.method == "pf")
-            metrics |= {k: v[spec.seed] + moved * (k == key) for k, v in values.items()}
-    assert read(World(edit=edit), "ruler").endswith(f"the AUC and A_r: {'PostFilter' if near else 'nobody'}.")
-
-
-def test_relearning_is_quoted_seed_by_seed(world):
-    assert read(world, "relearn") == ("*We measured:* mini-batches until 95 % of the original's forget accuracy, seed by seed: ISPF 30, "
-                                      "31, 32; GKT 20, 21, 22; control: no filter 5, 6, 7; retrained 40, 42, never.")
-
-
-def test_readings_are_those_of_figures_or_tables():
-    assert set(text.READINGS) - set(FIGURES) == {"audit"}
-    assert set(FIGURES) - set(text.READINGS) == {"data", "pictures", "strip", "forgotten"}
-
-
-def test_one_glance_and_answer_quote_the_records(world):
-    def one(m):
-        tail = f", kept {at(world, 'kept')(m)}, taken for the class {at(world, 'predicted_forget')(m)}" if m in STRATEGIES else ""
-        return f"A_r {pct(metric(world, m, 'acc_test_retain'))}, A_f {pct(metric(world, m, 'acc_test_forget'))}{tail}"
-    parts = "; ".join(f"{label(m)} {one(m)}" for m in ("original", "retrain", *STRATEGIES))
-    assert repr(text.one_glance(world)) == f"*We measured* (n = 3, %): {parts}."
-    gap, lost = less(world, "acc_test_retain", "ispf", "gkt_dfq"), less(world, "acc_test_retain", "retrain", "ispf")
-    start, now, other = (pct(metric(world, m, "acc_test_forget")) for m in ("original", "ispf", "retrain"))
-    assert repr(text.answer(world)) == (
-        "*We measured* (preset made up, n = 3). **Forgotten:** accuracy on the class falls from "
-        f"{start} to {now} % (retrained {other} %). **Kept:** A_r {pct(metric(world, 'ispf', 'acc_test_retain'))} %, "
-        f"{lost.text()} points less than retraining with data; against GKT {comparison(gap)} ({gap.text()} points). **Price:** "
-        f"{pct(ratio(world, 'epochs'), 0)} % of retraining's cost. So it buys independence of the data, not speed.")
-
-
-@pytest.mark.parametrize("cost, words", [(17.9, "and it is cheaper."), (18.1, "not speed.")])
-def test_the_answer_says_cheaper_only_below_retraining(cost, words):
-    assert repr(text.answer(World(edit=end("ispf", epochs=cost)))).endswith(words)
+        rows = [r for r in of(world, method, study="longer")[0].rows if r["row"] == "epoch"]
+        assert rows[-1]["epoch"] == last
+        parts.append(f"{label(method)}: A_r {100 * rows[-1]['acc_test_retain']:.1f} %, A_f at most "
+                     f"{100 * max(r['acc_test_forget'] for r in rows):.1f} %")
+    assert read(world, "longer") == f"*We measured:* {'; '.join(parts)} (n = 1). The class **comes back**."
 
 
 # --- what a session lacks
@@ -188,7 +205,7 @@ LACKING = {"wrong_way", "threshold", "longer", "relearn"}
 @pytest.mark.parametrize("name", text.READINGS)
 def test_a_preset_of_two_methods_says_what_it_lacks(small, name):
     bare = World(values=like_cifar10() | {"extras": []}, full=True)
-    for session, lacking in ((small, LACKING), (bare, LACKING | {"embedding"})):
+    for session, lacking in ((small, LACKING), (bare, LACKING | {"embedding", "forgotten"})):
         said = read(session, name)
         assert said.startswith("*Not available:* preset made up " if name in lacking else "*We measured:* ") and said.endswith(".")
         assert "nan" not in said and "not available" not in said and (name == "ruler" or name in lacking or re.search(r"\d", said))
@@ -206,7 +223,9 @@ def test_a_preset_of_two_methods_has_its_tables_and_answers(small):
         assert set(frame.method) == {"original", "retrained", "GKT", "ISPF"} and set(frame.n) == {1}
     a_r = [f"{100 * metric(small, m, 'acc_test_retain')[0]:.1f}" for m in ("original", "retrain", "gkt_dfq", "ispf")]
     assert re.findall(r"A_r ([\d.]+)", repr(text.one_glance(small))) == a_r and "n = 1" in repr(text.one_glance(small))
-    assert "not comparable" in repr(text.answer(small)) and "nan" not in repr(text.answer(small))
+    said = repr(text.answer(small))
+    assert "answers, not shown:" in said and "not comparable" in said and "nan" not in said and "relearning" not in said
+    assert set(text.progress(small).frame.strategy) == {"GKT", "ISPF"}
 
 
 def test_without_relearning_it_is_not_measured():
