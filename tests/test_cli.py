@@ -189,7 +189,7 @@ def test_a_damaged_reference_record_is_left_for_git(refused, small):
     assert path.read_bytes() == content[:-20]
 
 
-@pytest.mark.parametrize("argv", [["run", *TINY], ["draw"]])
+@pytest.mark.parametrize("argv", [["run", *TINY], ["draw", "lfssd"]])
 def test_a_figures_folder_that_cannot_be_written(refused, tmp_path, small, monkeypatch, argv):
     monkeypatch.setenv("UNLEARNLIB_FIGURES", str(tmp_path / "taken"))
     (tmp_path / "taken").write_text("a file")
