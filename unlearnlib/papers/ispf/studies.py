@@ -15,6 +15,7 @@ from ..studies import Study, relearning, single_images
 
 NOISE_SEED = 30_000             # of the noise behind the synthetic images that are shown: the same at every epoch
 REAL_POINTS = 1_000             # real test images in the embedding, at most
+IMAGES = {"digits": 1_000, "digits5": 1_000, "svhn": 73_257}     # training images; 50,000 elsewhere
 EPOCH = ("kept", "updates", "skipped", "loss", "bn", "one_hot", "balance", "adversarial")
 
 
@@ -132,14 +133,14 @@ def filter_error(spec: Spec, watch: Watch) -> dict[str, float]:
 
 
 def _budget(spec: Spec) -> float:
-    """Training-epoch equivalents: student steps, and a half more for generator and teacher."""
+    """Training-epoch equivalents: student steps, and as much again for generator and teacher; without reading the data."""
     if spec.method in ("original", "retrain"):
         return 0.0
     hp = spec.hyper_parameters
     steps = hp.get("epochs", 200) * hp.get("rounds", 5) * hp.get("student_steps", 10)
     if spec.method == "gkt":
         steps = hp.get("pseudo_batches", 4000) * hp.get("student_steps", 10)
-    return 2.0 * steps * hp.get("batch_size", 256) / len(spec.split().data.train_labels)
+    return 2.0 * steps * hp.get("batch_size", 256) / IMAGES.get(spec.data, 50_000)
 
 
 STUDIES = {
