@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from conftest import g
 from torch import nn
 
 from unlearnlib.access import Access
@@ -12,10 +13,6 @@ from unlearnlib.methods import METHODS
 from unlearnlib.train import fit
 
 CLASSES, N_FORGET, N_RETAIN = 4, 9, 14
-
-
-def g(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 class Net(nn.Module):

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from conftest import g
 from torch import nn
 
 from unlearnlib import attacks, data, evaluation, metrics, models, train
@@ -15,10 +16,6 @@ from unlearnlib.methods.forget_vectors import ForgetVector, class_vectors, compo
 
 CLASSES, SHAPE = 4, (2, 5, 5)
 N_FORGET, N_RETAIN = 5, 12
-
-
-def g(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 class Net(nn.Module):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import close, g, same, states
 from torch import nn
 
 from unlearnlib import models
@@ -20,24 +21,6 @@ from unlearnlib.synthesis import Generator
 CLASSES, SHAPE, LATENT, WIDTHS = 4, (2, 8, 8), 6, (6, 5, 4)
 TINY = {"image_shape": SHAPE, "latent": LATENT, "widths": WIDTHS, "pseudo_batches": 4, "student_steps": 3, "batch_size": 12,
         "threshold": 0.3, "lr": 1e-2, "attention_weight": 2.0, "report_every": 2}
-
-
-def g(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def states(model):
-    return {k: v.clone() for k, v in model.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def close(a, b, atol):
-    assert a.keys() == b.keys()
-    for k in a:
-        torch.testing.assert_close(a[k], b[k], rtol=0, atol=atol, msg=lambda m, k=k: f"{k}: {m}")
 
 
 class Net(nn.Module):

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import pytest
 import torch
+from conftest import close, g, same, states
 from torch import nn
 
 from unlearnlib import models
@@ -19,24 +20,6 @@ CLASSES, SHAPE, LATENT, WIDTHS = 5, (1, 8, 8), 6, (6, 5, 4)
 PASSES, SPREAD = 6, 4.0
 TINY = {"image_shape": SHAPE, "latent": LATENT, "widths": WIDTHS, "epochs": 2, "warmup": 1, "rounds": 2, "generator_steps": 2,
         "student_steps": 3, "batch_size": 12, "threshold": 0.2, "lr": 0.05, "lr_end": 0.01, "generator_lr": 1e-2}
-
-
-def g(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def states(model):
-    return {k: v.clone() for k, v in model.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def close(a, b, atol):
-    assert a.keys() == b.keys()
-    for k in a:
-        torch.testing.assert_close(a[k], b[k], rtol=0, atol=atol, msg=lambda m, k=k: f"{k}: {m}")
 
 
 class Net(nn.Module):

@@ -93,12 +93,12 @@ def test_every_word_of_a_verdict_has_two_sides(name, edit, words):
     if name == WAY:
         assert said.endswith(" So at this scale the crude way is *not* shown to be wrong.") == (words[1] != GOOD)
     if name == "threshold":
-        assert ("is not missed" in said) == (words[3] == SAME)
+        assert ("no cost of the gate is shown" in said) == (words[3] == SAME)
 
 
 def test_without_a_gate_or_with_one_as_much_may_be_learned():
     same = every(end("dfkd", acc_test_retain=0.8), end("gkt_dfq", acc_test_retain=0.8))
-    assert read(World(edit=same, full=True), "threshold").endswith(f"A_r **{SAME}**: what the gate drops here is not missed.")
+    assert read(World(edit=same, full=True), "threshold").endswith(f"A_r **{SAME}**: no cost of the gate is shown.")
 
 
 @pytest.mark.parametrize("first, second, back", [(0.05, 0.05, False), (0.051, 0.0, True), (0.0, 0.051, True)])

@@ -184,7 +184,7 @@ def test_the_threshold_is_that_of_the_same_seeds(world):
     assert off == "no difference shown"
     assert read(world, "threshold") == (
         f"*We measured:* at 0.001 against 0.01: rows kept **{kept}** ({both} %), A_r **{a_r}** ({of_a_r} %). Off, against 0.01: A_f "
-        f"**{one('acc_test_forget', 1)[0]}**, A_r **{off}**: what the gate drops here is not missed.")
+        f"**{one('acc_test_forget', 1)[0]}**, A_r **{off}**: no cost of the gate is shown.")
 
 
 def test_longer_runs_quote_their_last_and_highest_epoch(world):

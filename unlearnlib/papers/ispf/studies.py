@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 
@@ -66,15 +68,21 @@ class Watch:
 
     def real(self) -> list[dict]:
         """The real test images in the same plane."""
-        x = self.split.data.test_images[:REAL_POINTS]
         return [{"row": "real", "x": float(a), "y": float(b), "label": int(y)}
-                for (a, b), y in zip(self.plane(features(self.teacher, x)), self.split.data.test_labels, strict=False)]
+                for (a, b), y in zip(self.plane(self.real_features), self.split.data.test_labels, strict=False)]
 
     def plane(self, of: Tensor):
-        """The first two principal components of the real test images' features."""
+        """Features in the first two principal components of the real test images' features."""
+        return self.fitted.transform(of.numpy())
+
+    @cached_property
+    def real_features(self) -> Tensor:
+        return features(self.teacher, self.split.data.test_images[:REAL_POINTS])
+
+    @cached_property
+    def fitted(self):
         from sklearn.decomposition import PCA
-        fitted = PCA(2, random_state=0).fit(features(self.teacher, self.split.data.test_images[:REAL_POINTS]).numpy())
-        return fitted.transform(of.numpy())
+        return PCA(2, random_state=0).fit(self.real_features.numpy())
 
     def pictures(self) -> list[dict]:
         """Synthetic images of the last generator, as hexadecimal bytes (c, h, w), with the teacher's answer."""

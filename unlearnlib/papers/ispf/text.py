@@ -252,7 +252,7 @@ def _threshold(session) -> str:
     against = {k: comparison(interval(w[small] - w[0.01])) for k, w in wide.items()}
     off = {k: comparison(interval(w[1.0] - w[0.01])) if 1.0 in w else "not run" for k, w in wide.items()}
     both = {k: f"{interval(w[small]).text(0)} and {interval(w[0.01]).text(0)} %" for k, w in wide.items()}
-    missed = ": what the gate drops here is not missed" if off["acc_test_retain"] == "no difference shown" else ""
+    missed = ": no cost of the gate is shown" if off["acc_test_retain"] == "no difference shown" else ""
     return (f"at {small:g} against 0.01: rows kept **{against['kept']}** ({both['kept']}), A_r **{against['acc_test_retain']}** "
             f"({both['acc_test_retain']}). Off, against 0.01: A_f **{off['acc_test_forget']}**, A_r **{off['acc_test_retain']}**{missed}.")
 
