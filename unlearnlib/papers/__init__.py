@@ -21,7 +21,7 @@ class NotAvailable(RuntimeError):
     """A figure or sentence needs a study that the preset lacks, or images that are not on this machine."""
 
 
-PAPERS = ("ispf", "lfssd", "nabla_tau")
+PAPERS = ("forget_vectors", "ispf", "lfssd", "nabla_tau")
 PRESETS = ("digits", "cifar10")
 FOLDER = ROOT / "notebooks" / "presets"
 
