@@ -1,7 +1,7 @@
 # `make` prints the targets. Each of them sets up what it needs, once, from pyproject.toml and constraints.txt:
 # in .venv, or inside the activated conda environment.
 
-PAPERS := ispf lfssd nabla_tau
+PAPERS := forget_vectors ispf lfssd nabla_tau
 PRESET ?= digits
 SEEDS  ?=
 JOBS   ?= 2
@@ -49,11 +49,11 @@ LINT   := $(PY) -m ruff check unlearnlib tests notebooks
 # The kernel is this Python, whatever the notebook's metadata name; nothing is cached, the first difference stops.
 NBVAL  := $(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 -x -p no:cacheprovider notebooks
 
-.PHONY: help install figures ispf lfssd nabla_tau verify records test nbval notebooks lint bench lab clean
+.PHONY: help install figures forget_vectors ispf lfssd nabla_tau verify records test nbval notebooks lint bench lab clean
 
 help: ## this list
-	@echo "make TARGET [PRESET=digits] [PAPERS=\"ispf lfssd nabla_tau\"] [SEEDS=n] [JOBS=2] [PYTHON=python3] [VENV=.venv]"
-	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "make TARGET [PRESET=digits] [PAPERS=\"forget_vectors ispf lfssd nabla_tau\"] [SEEDS=n] [JOBS=2] [PYTHON=python3] [VENV=.venv]"
+	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # --- what a reader wants ---------------------------------------------------------------------------------------------
 figures: $(ENV)/.unlearnlib ## run the methods, draw every figure, table and verdict into figures/
@@ -61,7 +61,10 @@ figures: $(ENV)/.unlearnlib ## run the methods, draw every figure, table and ver
 	@$(MAKE) $(BESIDE) $(PAPERS:%=execute-%)
 	$(LIB) draw --committed
 
-ispf: ## the same for one paper: ISPF: Toward Efficient Data-Free Unlearning
+forget_vectors: ## the same for one paper: Forget Vectors at Play
+	@$(MAKE) --no-print-directory figures PAPERS=forget_vectors
+
+ispf: ## the same for ISPF: Toward Efficient Data-Free Unlearning
 	@$(MAKE) --no-print-directory figures PAPERS=ispf
 
 lfssd: ## the same for Loss-Free Machine Unlearning

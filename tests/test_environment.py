@@ -20,7 +20,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"pytorch": "torch"}
-TARGETS = "help install figures ispf lfssd nabla_tau verify records test nbval notebooks lint bench lab clean".split()
+TARGETS = "help install figures forget_vectors ispf lfssd nabla_tau verify records test nbval notebooks lint bench lab clean".split()
 
 project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 makefile = (ROOT / "Makefile").read_text()

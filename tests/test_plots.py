@@ -15,7 +15,7 @@ from PIL import Image
 from unlearnlib import data, papers, plots, runs
 from unlearnlib.claims import interval
 from unlearnlib.methods import METHODS
-from unlearnlib.papers import ispf, nabla_tau
+from unlearnlib.papers import forget_vectors, ispf, nabla_tau
 from unlearnlib.papers.lfssd.figures import CONTROLS, REAL, layer_of
 from unlearnlib.plots import STYLE, Drawn, band, label, panels, reference_line, ruler, stamp, summarise, tradeoff
 from unlearnlib.records import figures_root
@@ -68,10 +68,8 @@ def test_every_method_has_one_look_of_its_own():
 
 
 def test_every_method_is_drawn_by_some_paper():
-    """The paper of Forget Vectors is not drawn yet."""
-    waiting = {"forget_vector", "forget_vector_composed", "gradient_ascent", "random_labels", "salun", "l1_sparse", "class_f", "influence"}
-    drawn = {*REAL, *CONTROLS, *nabla_tau.figures.REAL, *ispf.figures.STRATEGIES, "dfkd", "gkt"}
-    assert drawn == {"original", *METHODS} - waiting
+    drawn = {*REAL, *CONTROLS, *nabla_tau.figures.REAL, *ispf.figures.STRATEGIES, "dfkd", "gkt", *forget_vectors.figures.DRAWN}
+    assert drawn == {"original", *METHODS}
 
 
 def test_a_summary_counts_seeds_not_rows():

@@ -39,12 +39,20 @@ def plan(values: dict) -> list[Spec]:
 def _study(study: str, values: dict, seed: int) -> list[Spec]:
     if study in ("arithmetic", "saliency"):
         return [_spec(study, "forget_vector", values["focus"], values, seed, values[study])]
-    both = {s.split(":")[0]: s for s in [*reversed(values["scenarios"]), values["focus"]]}.values()
+    both = _kinds(values).values()
     if study == "shift":
         options = {k: v for k, v in values["shift"].items() if k != "methods"}
         return [_spec(study, name, scenario, values, seed, options) for scenario in both for name in values["shift"]["methods"]]
     options = {} if study == "controls" else {study: values[study]}
     return [_spec(study, "forget_vector", scenario, values, seed, options) for scenario in both]
+
+
+def _kinds(values: dict) -> dict[str, str]:
+    """The focus scenario, and the first of every other kind, by kind."""
+    out = {values["focus"].split(":")[0]: values["focus"]}
+    for scenario in values["scenarios"]:
+        out.setdefault(scenario.split(":")[0], scenario)
+    return out
 
 
 def _methods(values: dict, scenario: str) -> list[str]:
@@ -71,7 +79,7 @@ def tuning(values: dict) -> list[tuple[str, str, dict, Spec]]:
     The class scenarios are tuned on the focus scenario alone, and all methods alike.
     """
     out = []
-    for kind, scenario in {s.split(":")[0]: s for s in [*reversed(values["scenarios"]), values["focus"]]}.items():
+    for kind, scenario in _kinds(values).items():
         grids = {name: grid for name, grid in values["grids"].items() if kind in values["methods"].get(name, {})}
         if grids:
             out.append(("retrain", kind, {}, _spec("unlearn", "retrain", scenario, values, values["pilot_seed"])))

@@ -49,7 +49,7 @@ def vectors(session):
     d, frame = data.load(rows.data.iloc[0]), single(session)
     shown = rows[rows.seed == rows.seed.min()]
     largest = max(float(_tensor(row).abs().max()) for row in shown.itertuples())
-    figure, axes = panels(len(shown), 3, width=max(6, 1.25 * len(shown)), height=5.0)
+    figure, axes = panels(len(shown), 3, width=max(9, 1.25 * len(shown)), height=5.0)
     drawn = []
     for column, row in enumerate(shown.itertuples()):
         c = int(row.scenario.split(":")[1])
@@ -96,8 +96,8 @@ def _four(rows: pd.DataFrame, names: list[str], colours: dict, session, title: s
     for scenario, mark in marks.items():
         axes[0, 0].plot([], [], marker=mark, color="0.3", markerfacecolor="0.3" if mark == "o" else "white", linestyle="none",
                         label=scenario)
+    axes[0, 0].set_title(title)
     legend_above(figure, axes[0, 0], 4)
-    figure.suptitle(title, fontsize=12, x=0.01, ha="left")
     return figure, pd.concat(drawn)
 
 
@@ -136,8 +136,8 @@ def _sweep(session, name: str, text: str, title: str):
             drawn.append(summarise(part, ["scenario", "value"], metric).assign(metric=metric))
         ax.set(xlabel=text, ylabel=y, xticks=sorted(rows.value.unique()))
         ax.set_ylim(*((0, None) if metric == "avg_gap" else (-4, 104)))
+    axes[0, 0].set_title(title)
     legend_above(figure, axes[0, 0], 4)
-    figure.suptitle(title, fontsize=12, x=0.01, ha="left")
     return figure, pd.concat(drawn)
 
 
@@ -301,6 +301,12 @@ def saliency(session):
     return figure, summarise(r, ["model", "part"], "correlation")
 
 
+def _legend(figure, axes) -> None:
+    """One legend for panels that do not show the same methods."""
+    entries = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries.keys(), loc="outside upper left", ncols=7)
+
+
 def methods(session):
     """Forgetting against utility, and Avg.Gap, of every method."""
     parts = compared(session)
@@ -318,7 +324,7 @@ def methods(session):
         bottom.set(yticks=range(len(s)), yticklabels=[label(m) for m in shown[2:]], ylim=(len(s) - 0.5, -0.5), xlim=(0, None),
                    xlabel="Avg.Gap (points; 0 is retrained)", title="How far from retraining?")
         drawn.append(s.reset_index().assign(group=name))
-    legend_above(figure, axes[0, 0], 7)
+    _legend(figure, axes[0])
     return figure, pd.concat(drawn)
 
 
@@ -336,7 +342,7 @@ def cost(session):
         ax.set(xlabel="cost in training-epoch equivalents", title=f"What does it cost? {name}", xlim=(0, None), ylim=(0, None))
         drawn.append(part.assign(group=name))
     axes[0, 0].set(ylabel="Avg.Gap (points)")
-    legend_above(figure, axes[0, 0], 7)
+    _legend(figure, axes[0])
     return figure, pd.concat(drawn)
 
 
@@ -354,7 +360,7 @@ def ruler(session):
 
 
 FIGURES = {"data": partial(the_data, method="forget_vector"), "wrong_way": wrong_way, "methods": methods, "vectors": vectors,
-           "beta": partial(_sweep, name="beta", text="weight β of the forget term", title="How much weight for forgetting?"),
+           "beta": partial(_sweep, name="beta", text="weight β", title="How much weight for forgetting?"),
            "tau": partial(_sweep, name="tau", text="margin floor τ", title="How far must the true class be pushed down?"),
            "shift": shift, "plane": plane, "composition": composition, "cross": cross, "transfer": transfer, "saliency": saliency,
            "controls": controls, "cost": cost, "ruler": ruler,
