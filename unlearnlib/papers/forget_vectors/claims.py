@@ -127,6 +127,8 @@ def sweep(session, name: str, kind: str = "") -> pd.DataFrame:
 
 
 def together(session) -> Verdict:
+    if not session.has("beta"):
+        return always([], bool, "")
     rows = sweep(session, "beta", "random")
     if rows.empty:
         return always([], bool, "")
@@ -143,11 +145,14 @@ def composes(session) -> Verdict:
 def weights(session) -> pd.DataFrame:
     """Learned weights of the composed vectors, a row a class."""
     rows = session.rows("unlearn")
-    return rows[rows.row == "weight"]
+    rows = rows[rows.row == "weight"]
+    return rows if len(rows) else pd.DataFrame(columns=["scenario", "seed", "class", "w"])
 
 
 def negative(session) -> Verdict:
     rows = weights(session)
+    if rows.empty:
+        return always([], bool, "")
     lowest = rows[rows.scenario.str.startswith("random")].groupby(["scenario", "seed"]).w.min()
     return always(lowest, lambda w: w < 0, "a negative weight among the learned ones, random samples")
 
@@ -163,6 +168,8 @@ def mixes(session) -> pd.DataFrame:
 
 
 def searched(session) -> Verdict:
+    if weights(session).empty:
+        return always([], bool, "")
     every = mixes(session).rename(columns={"mix": "method"})
     every = every[every.scenario.str.startswith("random")]
     parts = [(name, paired(every, "avg_gap", name, "learned w")) for name in ("mean (w = 1/K)", "sum (w = 1)")]
