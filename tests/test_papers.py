@@ -44,7 +44,8 @@ def keyword_only(function):
     return {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
-HANDED_ON = {"scrub_r": METHODS["scrub"].function} | dict.fromkeys(STRATEGIES, distil)      # who takes the ``**settings`` of a method
+HANDED_ON = {"scrub_r": METHODS["scrub"].function, "forget_vector_composed": METHODS["forget_vector"].function,
+             **dict.fromkeys(STRATEGIES, distil)}       # who takes the ``**settings`` of a method
 
 
 def accepted(method):

@@ -24,7 +24,7 @@ def plan(values: dict) -> list[Spec]:
     Baselines run in the classes of ``compared`` and in the random scenario, vectors in every class. Controls, sweeps and shifts are
     measured in the focus scenario and in one of the other kind, arithmetic and saliency in the focus scenario alone.
     """
-    check_plan(values, values["methods"].get("forget_vector", {}), FOCUS)
+    check_plan("forget_vectors", values, values["methods"].get("forget_vector", {}), FOCUS)
     out = []
     for seed in range(values["seeds"]):
         for scenario in values["scenarios"]:
