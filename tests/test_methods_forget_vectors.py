@@ -407,6 +407,13 @@ def test_a_retain_set_that_stays_clean_is_alpha_0(access):
     torch.testing.assert_close(result.delta, delta.detach(), rtol=0, atol=1e-12)
 
 
+def test_without_a_retain_term_only_the_forget_set_is_passed(access):
+    """Batches are drawn, and losses divided, as ever; one without forget samples moves the vector by penalty and momentum alone."""
+    heard = []
+    run(access, epochs=2, batch_size=1, alpha=0.0, callback=lambda *, images, retain_loss, **_: heard.append((images, float(retain_loss))))
+    assert sorted(heard) == [(0, 0.0)] * 2 * N_RETAIN + [(1, 0.0)] * 2 * N_FORGET
+
+
 # --- class vectors
 
 def test_class_vectors_are_the_vectors_of_each_class(access):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import torch
 
 from unlearnlib import data, papers, records, reference, runs, train
 from unlearnlib.data import DataError
-from unlearnlib.files import DamagedFile
+from unlearnlib.files import SHARED, DamagedFile, once
 from unlearnlib.records import Record, Store, canonical
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -287,6 +288,18 @@ def test_kill_9_leaves_no_workers_behind():
         if worker:
             os.kill(worker, signal.SIGKILL)
         process.stdout.close()
+
+
+def test_processes_of_one_run_share_what_is_made_once():
+    """Among them, not beyond: another pool, and a process on its own, make it anew."""
+    make, found = partial(os.urandom, 8), []
+    for _ in range(2):
+        with runs.pool(2) as executor:
+            answers = {executor.submit(once, name, make).result() for _ in range(6) for name in ("a", "b")}
+            folder = executor.submit(os.environ.get, SHARED).result()
+        assert len(answers) == 2 and not Path(folder).exists()
+        found += answers
+    assert len(set(found)) == 4 and once("a", make) != once("a", make) and SHARED not in os.environ
 
 
 def test_one_job_needs_no_pool():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,6 +49,24 @@ def locked(path: Path) -> Iterator[None]:
     with handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+SHARED = "UNLEARNLIB_SHARED"                # the folder that the processes of one run have in common, while it lasts
+
+
+def once(name: str, make: Callable[[], bytes]) -> bytes:
+    """``make()``, but called by one process of a run only: the others wait and are given the same. A process on its own just calls it.
+
+    Nothing outlives the run, so nothing can be out of date: results that are to be kept belong into records or the cache.
+    """
+    folder = os.environ.get(SHARED)
+    if not folder:
+        return make()
+    path = Path(folder) / name
+    with locked(path.with_suffix(".lock")):
+        if not path.exists():
+            write(path, make())
+        return path.read_bytes()
 
 
 def set_aside(path: Path) -> Path:

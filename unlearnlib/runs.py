@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
 import torch
 from tqdm import tqdm
 
 from . import models, reference, train
-from .files import ensure_writable, locked
+from .files import SHARED, ensure_writable, locked
 from .records import Record, Spec, Store, environment
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -30,9 +31,10 @@ def single_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _start_worker() -> None:
+def _start_worker(shared: str) -> None:
     """A worker computes with one thread, and ends when the process that started it ends, however that one ends."""
     single_thread()
+    os.environ[SHARED] = shared
 
     def end_with_parent() -> None:
         multiprocessing.parent_process().join()
@@ -49,7 +51,8 @@ def pool(jobs: int) -> Iterator[Executor | None]:
         return
     for name in THREADS:                                                        # inherited by the workers, read when they import torch
         os.environ[name] = "1"
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker) as executor:
+    spawn = multiprocessing.get_context("spawn")
+    with TemporaryDirectory() as shared, ProcessPoolExecutor(jobs, spawn, initializer=_start_worker, initargs=(shared,)) as executor:
         yield executor
 
 

@@ -146,15 +146,18 @@ def forget_vector(model: nn.Module, access: Access, *, generator: torch.Generato
         for group in optimiser.param_groups:
             group["lr"] = lr * gamma ** epoch
         for batch in torch.randperm(len(images), generator=generator).split(batch_size):
+            size = len(batch)
+            if alpha == 0:                                                      # D_r has no term: its images need no pass
+                batch = batch[batch < len(x_f)]
             forget = (batch < len(x_f)).to(like.device)
             batch = batch.to(images.device)
             x = (augment_batch(images[batch], generator) if augment else images[batch]).to(like.device)
             y = labels[batch].to(like.device)
             z = frozen(perturb(x, delta(), clamp=clamp))                        # (|B|, classes): one pass for both sets
             zero = z.new_zeros(())
-            forget_loss = torch.where(forget, margin_loss(z, y, tau), zero).sum() / len(x)     # step 2: forget term
-            retain_loss = torch.where(forget, zero, F.cross_entropy(z, y, reduction="none")).sum() / len(x)
-            penalty = learned.square().sum() if reg == "l2sq" else learned.norm() / (len(x) if reg == "l2_over_batch" else 1)
+            forget_loss = torch.where(forget, margin_loss(z, y, tau), zero).sum() / size       # step 2: forget term
+            retain_loss = torch.where(forget, zero, F.cross_entropy(z, y, reduction="none")).sum() / size
+            penalty = learned.square().sum() if reg == "l2sq" else learned.norm() / (size if reg == "l2_over_batch" else 1)
             loss = alpha * retain_loss + beta * forget_loss + lam * penalty     # step 3: objective
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

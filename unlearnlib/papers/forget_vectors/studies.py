@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from functools import lru_cache
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from ... import attacks, data, evaluation, metrics, models, reference, saliency, shifts, train
 from ...evaluation import Outcome
+from ...files import once
 from ...methods import method
 from ...methods.forget_vectors import ForgetVector, compose
 from ...records import Spec, canonical
@@ -55,13 +57,20 @@ def outputs(model: nn.Module, d: data.Data) -> tuple[Tensor, Tensor]:
     return train.logits(model, d.train_images).cpu(), train.logits(model, d.test_images).cpu()
 
 
-@lru_cache(maxsize=16)
-def _learned(spec: Spec) -> tuple[nn.Module, dict]:
-    return evaluation.apply(spec)
+@lru_cache(maxsize=64)
+def _learned(spec: Spec) -> tuple[ForgetVector, dict]:
+    def learn() -> bytes:
+        model, timing = evaluation.apply(spec)
+        buffer = io.BytesIO()
+        torch.save({"delta": model.delta, "timing": timing}, buffer)
+        return buffer.getvalue()
+    saved = torch.load(io.BytesIO(once(spec.key, learn)), weights_only=True, map_location=reference.device())
+    clamp = spec.hyper_parameters.get("clamp", False)
+    return ForgetVector(reference.trained(spec.original)[0], saved["delta"], clamp=clamp).eval(), saved["timing"]
 
 
 def learned(spec: Spec, scenario: str | None = None, **params) -> tuple[ForgetVector, dict]:
-    """The forget vector of a scenario at the spec's data, network and seed, and its cost; learned once a process."""
+    """The forget vector of a scenario at the spec's data, network and seed, and its cost; learned once a run, for all studies."""
     return _learned(replace(spec, study="unlearn", method="forget_vector", scenario=scenario or spec.scenario, params=canonical(params),
                             options="{}", version=""))
 
