@@ -296,7 +296,7 @@ def test_processes_of_one_run_share_what_is_made_once():
     for _ in range(2):
         with runs.pool(2) as executor:
             answers = {executor.submit(once, name, make).result() for _ in range(6) for name in ("a", "b")}
-            folder = executor.submit(os.environ.get, SHARED).result()
+            folder = executor.submit(os.getenv, SHARED).result()
         assert len(answers) == 2 and not Path(folder).exists()
         found += answers
     assert len(set(found)) == 4 and once("a", make) != once("a", make) and SHARED not in os.environ
