@@ -47,8 +47,8 @@ def vectors(session):
     rows = session.rows("unlearn").rename(columns={"shape": "size_"})
     rows = rows[(rows.row == "delta") & rows.scenario.str.fullmatch(r"class:\d+")]
     d, frame = data.load(rows.data.iloc[0]), single(session)
-    shown = rows[rows.seed == rows.seed.min()]
-    largest = max(float(_tensor(row).abs().max()) for row in shown.itertuples())
+    shown = rows[rows.seed == rows.seed.min()].sort_values("scenario")
+    largest = float(torch.stack([_tensor(row) for row in shown.itertuples()]).abs().quantile(0.98))
     figure, axes = panels(len(shown), 3, width=max(9, 1.25 * len(shown)), height=5.0)
     drawn = []
     for column, row in enumerate(shown.itertuples()):
@@ -61,15 +61,15 @@ def vectors(session):
             axes[1, column].imshow(delta[0], cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
             axes[1, column].axis("off")
         else:
-            picture(axes[1, column], 0.5 + delta / (2 * largest))
+            picture(axes[1, column], (0.5 + delta / (2 * largest)).clamp(0, 1))
         axes[1, column].set_title(f"norm\n{norm.text(1, 1)}", fontsize=8.5, fontweight="normal", loc="center")
-        picture(axes[2, column], image + delta)
+        picture(axes[2, column], (image + delta).clamp(0, 1))
         drawn.append({"class": c, "seed": row.seed, "norm": norm.mean, "half": norm.half, "n": norm.n, "largest": float(delta.abs().max())})
     for ax, text in zip(axes[:, 0], ("image", "vector", "sum"), strict=True):
         ax.text(-0.15, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
-    figure.suptitle(f"What does a forget vector look like? (one network; blue darkens, red brightens, up to ±{largest:.1f}; white is 1)"
-                    if len(_tensor(shown.iloc[0])) == 1 else f"What does a forget vector look like? (one network, up to ±{largest:.1f})",
-                    fontsize=12, x=0.01, ha="left")
+    scale = "blue darkens, red brightens; white is 1" if len(_tensor(shown.iloc[0])) == 1 else "grey is 0"
+    figure.suptitle(f"What does a forget vector look like? (one network; full colour from ±{largest:.1f}; {scale})", fontsize=12, x=0.01,
+                    ha="left")
     return figure, pd.DataFrame(drawn)
 
 
@@ -167,7 +167,7 @@ def _heat(ax, table: np.ndarray, low: float, high: float, cmap: str = "viridis",
     drawn = ax.imshow(table, cmap=cmap, vmin=low, vmax=high, aspect="auto")
     for (i, j), v in np.ndenumerate(table):
         shade = np.dot(drawn.cmap(drawn.norm(v))[:3], (0.3, 0.6, 0.1))
-        ax.text(j, i, form.format(v), ha="center", va="center", fontsize=8, color="black" if shade > 0.5 else "white")
+        ax.text(j, i, form.format(round(v, 1) + 0.0), ha="center", va="center", fontsize=8, color="black" if shade > 0.5 else "white")
     ax.grid(False)
     return drawn
 
@@ -316,7 +316,8 @@ def methods(session):
         shown = [m for m in DRAWN if (part.method == m).any()]
         plots.tradeoff(_with_ua(part).groupby(["method", "seed"])[["ua", "acc_test"]].mean().reset_index(), "ua", "acc_test", shown, ax=top,
                        scale=100)
-        top.set(xlabel="UA: forget images wrong (%)", ylabel="TA: test images right (%)", title=f"Forgotten, and at what price? {name}")
+        top.set(xlabel="UA: forget images wrong (%)", ylabel="TA: test images right (%)", xlim=(-4, 104),
+                title=f"Forgotten, and at what price? {name}")
         s = summarise(part[part.method.isin(shown[2:])], ["method"], "avg_gap").set_index("method").loc[shown[2:]]
         for y, m in enumerate(shown[2:]):
             bottom.errorbar(100 * s["mean"][m], y, xerr=None if np.isnan(s.half[m]) else 100 * s.half[m], color=STYLE[m][1],

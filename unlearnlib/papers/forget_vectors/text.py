@@ -1,4 +1,4 @@
-"""Tables of the Forget Vectors notebook, and the sentences around them, whose numbers come from records: nothing here is typed in."""
+"""Tables of the Forget Vectors notebook, its prediction box and its answer: every number comes from records, nothing is typed in."""
 
 from __future__ import annotations
 
@@ -9,24 +9,13 @@ from ...claims import Interval, comparison, interval, paired
 from ...methods.forget_vectors import margin_loss
 from ...plots import label
 from ...tables import Markdown, Table, by_method, published, with_distance
-from .. import NotAvailable, prose
+from .. import prose
 from ..figures import focus
 from ..prose import of_method, scaled
-from .claims import (
-    ATTACK,
-    BASELINES,
-    VECTORS,
-    against,
-    by_seed,
-    compared,
-    mixes,
-    of_row,
-    shifted,
-    single,
-    sweep,
-    weights,
-    with_gap,
-)
+from .claims import ATTACK, BASELINES, VECTORS, against, by_seed, compared, of_row, single, with_gap
+from .readings import reading
+
+__all__ = ["reading"]           # the notebook takes its sentences from here, too
 
 COLUMNS = {"UA (%)": ("ua", 1, 100), "RA (%)": ("acc_retain", 1, 100), "TA (%)": ("acc_test", 1, 100), "MIA-Efficacy (%)": (ATTACK, 1, 100),
            "Avg.Gap (0 is best)": ("avg_gap", 1, 100), "run time (s)": ("seconds", 1, 1), "trainables": ("trainables", 0, 1)}
@@ -171,167 +160,6 @@ def by_hand(images: list, scale: float, delta: list, margin: float) -> Table:
     return Table(pd.DataFrame({"image": [f"e{i + 1}" for i in range(len(x))], "margin before": [f"{v:g}" for v in lead[0]],
                                "margin with the vector": [f"{v:g}" for v in lead[1]],
                                "counted as": [f"{float(v):g}" for v in margin_loss(after, y, margin)]}))
-
-
-def reading(session, figure: str) -> Markdown:
-    """One sentence under a figure: its main numbers, each "we measured"."""
-    return prose.reading(session, READINGS[figure])
-
-
-def _named(rows: pd.DataFrame, column: str, metric: str, names, digits: int = 1, scale: float = 100) -> str:
-    return ", ".join(f"{n} {by_seed(part, part[metric]).text(digits, scale)}" for n in names if len(part := rows[rows[column] == n]))
-
-
-def _controls(session, names: list[str]) -> str:
-    rows = of_row(session, "controls", "control")
-    rows, parts = rows.assign(ua=1 - rows.acc_forget), []
-    for scenario, part in rows.groupby("scenario", sort=False):
-        parts.append(f"{scenario}: UA (%) {_named(part, 'control', 'ua', names)}; TA (%) {_named(part, 'control', 'acc_test', names)}; "
-                     f"MIA-Efficacy (%) {_named(part, 'control', ATTACK, names)}")
-    return ". ".join(parts) + "."
-
-
-def _wrong_way(session) -> str:
-    return _controls(session, ["noise of the same norm", "learned without retain loss", "as in the paper"])
-
-
-def _used(session) -> str:
-    return _controls(session, ["as in the paper", "vector removed", "on the forget set alone", "attack fitted to clean images",
-                               "pixels clamped to [0, 1]"])
-
-
-def _methods(session) -> str:
-    parts = []
-    for name, part in compared(session).items():
-        part = _means(part, name)
-        gaps = ", ".join(f"{label(m)} {of_method(part, m, 'avg_gap')}" for m in (*VECTORS, *BASELINES) if (part.method == m).any())
-        median = against(part, "avg_gap", lambda w: w.median(axis=1))            # of the mean over classes
-        lost = paired(part, "acc_test", "forget_vector", "retrain")
-        parts.append(f"{name}: Avg.Gap {gaps}; the vector's against the baselines' median {comparison(median)} ({median.text()} points); "
-                     f"its TA against retrained {comparison(lost)} ({lost.text()} points)")
-    return ". ".join(parts) + "."
-
-
-def _vectors(session) -> str:
-    frame = single(session)
-    rows = frame[frame.method == "forget_vector"]
-    norms = rows.groupby("scenario").norm.mean()
-    least, most = (at.split(":")[1] for at in (norms.idxmin(), norms.idxmax()))
-    return (f"norms from {norms.min():.1f} (class {least}) to {norms.max():.1f} (class {most}), mean "
-            f"{by_seed(rows, rows.norm).text(1, 1)}; largest change of a pixel {by_seed(rows, rows.largest).text(2, 1)}, where black to "
-            "white is 1.")
-
-
-def _swept(session, name: str) -> str:
-    rows, parts = sweep(session, name), []
-    rows = rows.assign(ua=1 - rows.acc_forget)
-    for scenario, part in rows.groupby("scenario", sort=False):
-        values = sorted(part.value.unique())
-        stops = [f"{v:g}: {_at(part, v, 'ua')} / {_at(part, v, 'acc_retain')} / {_at(part, v, 'avg_gap')}" for v in values]
-        parts.append(f"{scenario}, UA / RA / Avg.Gap at {'; '.join(stops)}")
-    return ". ".join(parts) + "."
-
-
-def _at(part: pd.DataFrame, value: float, metric: str) -> str:
-    here = part[part.value == value]
-    return by_seed(here, here[metric]).text()
-
-
-def _shift(session) -> str:
-    change, parts = shifted(session), []
-    for (scenario, method), part in change.groupby(["scenario", "method"], sort=False):
-        moved = ", ".join(f"{m} {part.groupby(['shift', 'strength'])[m].mean().min() * 100:+.1f} to "
-                          f"{part.groupby(['shift', 'strength'])[m].mean().max() * 100:+.1f}" for m in ("UA", "MIA", "TA"))
-        parts.append(f"{label(method)} ({scenario}) {moved}")
-    return f"change by the shifts, in points, mildest to strongest: {'; '.join(parts)}."
-
-
-def _plane(session) -> str:
-    rows = of_row(session, "arithmetic", "plane")
-    parts = []
-    for w1, w2 in ((0, 0), (1, 0), (0, 1), (1, 1), (0.5, 0.5), (-1, -1)):
-        here = rows[(rows.w1 == w1) & (rows.w2 == w2)]
-        if len(here):
-            parts.append(f"({w1:g}, {w2:g}): {' / '.join(by_seed(here, here[m]).text() for m in ('acc_1', 'acc_2', 'acc_rest'))}")
-    return f"at (w1, w2), accuracy on the first class / the second / all others (%): {'; '.join(parts)}."
-
-
-def _composition(session) -> str:
-    every, w, parts = mixes(session), weights(session), []
-    if w.empty:
-        raise NotAvailable(f"preset {session.preset} composes no vectors.")
-    for scenario, part in every.groupby("scenario", sort=False):
-        lowest = w[w.scenario == scenario].groupby("seed").w.agg(["min", "max"])
-        parts.append(f"{scenario}: Avg.Gap {_named(part, 'mix', 'avg_gap', part.mix.unique())}; learned weights from "
-                     f"{interval(lowest['min']).text(2, 1)} to {interval(lowest['max']).text(2, 1)}")
-    return ". ".join(parts) + "."
-
-
-def _cross(session) -> str:
-    rows = of_row(session, "arithmetic", "cross")
-    own, other = rows[rows.vector == rows["class"]], rows[(rows.vector != rows["class"]) & (rows.vector >= 0)]
-    none = rows[rows.vector < 0]
-    worst = other.groupby(["vector", "class"]).acc_test.mean()
-    angle = of_row(session, "arithmetic", "angle")
-    angle = angle[angle.vector != angle["class"]]
-    return (f"unseen images, accuracy (%) without a vector {by_seed(none, none.acc_test).text()}, under the own class's "
-            f"{by_seed(own, own.acc_test).text()}, under another's {by_seed(other, other.acc_test).text()}, at worst "
-            f"{100 * worst.min():.1f} (class {worst.idxmin()[1]} under the vector of {worst.idxmin()[0]}); cosine between two vectors "
-            f"{by_seed(angle, angle.cosine).text(2, 1)}.")
-
-
-def _transfer(session) -> str:
-    frame = single(session)
-    rows = frame[frame.method == "forget_vector"]
-    gap = interval((rows.acc_test_forget - rows.acc_forget).groupby(rows.seed).mean())
-    return (f"with its vector, accuracy on the class is {by_seed(rows, rows.acc_forget).text()} % on training and "
-            f"{by_seed(rows, rows.acc_test_forget).text()} % on unseen images: {comparison(gap)} ({gap.text()} points).")
-
-
-def _saliency(session) -> str:
-    rows = of_row(session, "saliency", "correlation")
-    parts = []
-    for name in ("forget_vector", "retrain"):
-        wide = rows[rows.model == name].pivot_table(index="seed", columns="part", values="correlation")
-        gap = interval(wide.forget - wide.retain)
-        parts.append(f"{label(name)} {interval(wide.forget).text(2, 1)} on forget and {interval(wide.retain).text(2, 1)} on retain images: "
-                     f"{comparison(gap)}")
-    return f"correlation with the original's map: {'; '.join(parts)} (n = {rows.seed.nunique()})."
-
-
-def _cost(session) -> str:
-    parts = []
-    for name, part in compared(session).items():
-        wide = part.groupby(["seed", "method"]).epochs.mean().unstack()
-        share = interval(wide.forget_vector / wide.retrain)
-        gap = paired(part, "epochs", "forget_vector", "finetune")
-        size = part[part.method == "forget_vector"].trainables.iloc[0] / part[part.method == "retrain"].trainables.iloc[0]
-        parts.append(f"{name}: {share.text(0)} % of our retraining in training-epoch equivalents; against fine-tuning {comparison(gap)} "
-                     f"({gap.text(1, 1)}); {100 * size:.2g} % of the trainables")
-    return ". ".join(parts) + "."
-
-
-def _ruler(session) -> str:
-    frame = with_distance(focus(session, session.frame()), ATTACK)
-    wanted = ["acc_forget", "loss_forget", "auc_confidence", "acc_test"]
-    target = frame[frame.method == "retrain"][wanted]
-    near = [label(m) for m in (*VECTORS, *BASELINES) if (frame.method == m).any() and
-            ((frame[frame.method == m][wanted].mean() - target.mean()).abs() <= target.std().fillna(0) + 1e-12).all()]
-    return f"within the band on accuracy and loss on forget images, the AUC, and TA: {', '.join(near) or 'nobody'}."
-
-
-def _audit(session) -> str:
-    frame = focus(session, session.frame())
-    auc = {m: of_method(frame, m, "auc_confidence", 2, 1) for m in ("original", "forget_vector", "retrain")}
-    gap = paired(frame, "js_forget", "forget_vector", "retrain")
-    moved = of_method(frame, "forget_vector", "changed")
-    return (f"AUC of the attack: original {auc['original']}, vector {auc['forget_vector']}, retrained {auc['retrain']}; weights changed by "
-            f"the vector {moved} %; JS on forget images against that of two retrained networks: {comparison(gap)}.")
-
-
-READINGS = {"wrong_way": _wrong_way, "controls": _used, "methods": _methods, "vectors": _vectors, "beta": lambda s: _swept(s, "beta"),
-            "tau": lambda s: _swept(s, "tau"), "shift": _shift, "plane": _plane, "composition": _composition, "cross": _cross,
-            "transfer": _transfer, "saliency": _saliency, "cost": _cost, "ruler": _ruler, "audit": _audit}
 
 
 def one_glance(session) -> Markdown:

@@ -1,0 +1,254 @@
+"""A sentence under each figure of the Forget Vectors notebook: its main numbers from records, and whether they are as expected."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import torch
+
+from ... import data
+from ...claims import Interval, comparison, interval, paired
+from ...plots import label
+from ...tables import Markdown, with_distance
+from .. import NotAvailable, prose
+from ..figures import focus
+from ..prose import of_method
+from .claims import (
+    ATTACK,
+    BASELINES,
+    LITTLE,
+    VECTORS,
+    against,
+    by_seed,
+    compared,
+    insensitive,
+    mixes,
+    of_row,
+    shifted,
+    single,
+    sweep,
+    weights,
+)
+
+SAME = 1e-9                     # "the same" accuracy: not one image differs
+
+
+def reading(session, figure: str) -> Markdown:
+    """One sentence under a figure: its main numbers, each "we measured"."""
+    return prose.reading(session, READINGS[figure])
+
+
+def _with_ua(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(ua=1 - rows.acc_forget)
+
+
+def _wide(rows: pd.DataFrame, column: str, metric: str) -> pd.DataFrame:
+    """One line a seed, one column a value of ``column``."""
+    return rows.pivot_table(index="seed", columns=column, values=metric)
+
+
+def _versus(wide: pd.DataFrame, one, other, digits: int = 1) -> str:
+    """Two means, and the word that their paired difference allows."""
+    return (f"{interval(wide[one]).text(digits)} against {interval(wide[other]).text(digits)}: "
+            f"**{comparison(interval(wide[one] - wide[other]))}**")
+
+
+def _scenarios(rows: pd.DataFrame):
+    return rows.groupby("scenario", sort=False)
+
+
+def _wrong_way(session) -> str:
+    parts = []
+    for scenario, part in _scenarios(_with_ua(of_row(session, "controls", "control"))):
+        ua, ra = (_wide(part, "control", metric) for metric in ("ua", "acc_retain"))
+        used, noise, alone = "as in the paper", "noise of the same norm", "learned without retain loss"
+        parts.append(f"{scenario}, UA (%) of noise against the vector {_versus(ua, noise, used)}; RA (%) without retain term "
+                     f"{_versus(ra, alone, used)}")
+    return ". ".join(parts) + "."
+
+
+def _used(session) -> str:
+    parts, exact = [], []
+    for scenario, part in _scenarios(_with_ua(of_row(session, "controls", "control"))):
+        ua, ra, mia = (_wide(part, "control", metric) for metric in ("ua", "acc_retain", ATTACK))
+        used, removed = "as in the paper", "vector removed"
+        start = session.frame().query("method == 'original' and scenario == @scenario").set_index("seed")
+        exact += list((ua[removed] - (1 - start.acc_forget)).abs() < SAME)
+        parts.append(f"{scenario}: on the forget set alone RA {_versus(ra, 'on the forget set alone', used)}; the attack fitted to clean "
+                     f"images {_versus(mia, 'attack fitted to clean images', used)}; clamped, UA "
+                     f"{_versus(ua, 'pixels clamped to [0, 1]', used)}")
+    return f"removed, UA is the original's in **{sum(exact)} of {len(exact)}** runs. {'. '.join(parts)} (%)."
+
+
+def _methods(session) -> str:
+    parts = []
+    for name, part in compared(session).items():
+        gaps = part[part.method.isin(BASELINES)].groupby("method").avg_gap.mean().sort_values()
+        median = against(part, "avg_gap", lambda w: w.median(axis=1))
+        lost = paired(part, "acc_test", "forget_vector", "retrain")
+        few = part.groupby(["method", "seed"]).avg_gap.mean().reset_index()
+        near, far = gaps.index[0], gaps.index[-1]
+        parts.append(f"{name}: Avg.Gap of the vector {of_method(few, 'forget_vector', 'avg_gap')}, nearest {label(near)} "
+                     f"{of_method(few, near, 'avg_gap')}, farthest {label(far)} {of_method(few, far, 'avg_gap')}; against the baselines' "
+                     f"median **{comparison(median)}** ({median.text()} points); its TA against retrained **{comparison(lost)}** "
+                     f"({lost.text()} points)")
+    return ". ".join(parts) + "."
+
+
+def strokes(session) -> Interval:
+    """Correlation of each class's vector with what is bright in its images more than in others; mean over classes, over seeds."""
+    rows = session.rows("unlearn")
+    rows = rows[(rows.row == "delta") & rows.scenario.str.fullmatch(r"class:\d+")]
+    d = data.load(rows.data.iloc[0])
+    images, labels = data.pixels(d.train_images), d.train_labels
+    found = []
+    for row in rows.itertuples():
+        own = labels == int(row.scenario.split(":")[1])
+        typical = images[own].mean(0) - images[~own].mean(0)
+        found.append(float(torch.corrcoef(torch.stack([typical.flatten(), torch.tensor(json.loads(row.pixels)).to(typical)]))[0, 1]))
+    return by_seed(rows, pd.Series(found, index=rows.index))
+
+
+def _vectors(session) -> str:
+    frame = single(session)
+    rows, stroke = frame[frame.method == "forget_vector"], strokes(session)
+    norms = rows.groupby("scenario").norm.mean()
+    least, most = (at.split(":")[1] for at in (norms.idxmin(), norms.idxmax()))
+    return (f"correlation of a vector with the typical strokes of its class {stroke.text(2, 1)}, against 0: **{comparison(stroke)}**. Mean "
+            f"norm {by_seed(rows, rows.norm).text(1, 1)}, from {norms.min():.1f} (class {least}) to {norms.max():.1f} (class {most}); "
+            f"largest change of a pixel {by_seed(rows, rows.largest).text(1, 1)}, where black to white is 1.")
+
+
+def _beta(session) -> str:
+    parts = []
+    for scenario, part in _scenarios(_with_ua(sweep(session, "beta"))):
+        low, high = part.value.min(), part.value.max()
+        moved = [f"{text} {_versus(_wide(part, 'value', metric), high, low)}"
+                 for text, metric in (("UA", "ua"), ("RA", "acc_retain"), ("TA", "acc_test"))]
+        parts.append(f"{scenario}, β = {high:g} against {low:g}: {'; '.join(moved)}")
+    return "(%) " + ". ".join(parts) + "."
+
+
+def _tau(session) -> str:
+    parts = []
+    for scenario, part in _scenarios(sweep(session, "tau")):
+        wide = 100 * _wide(part, "value", "avg_gap")
+        parts.append(f"{scenario} " + " / ".join(interval(wide[v]).text(1, 1) for v in wide))
+    stops = " / ".join(f"{v:g}" for v in sorted(sweep(session, "tau").value.unique()))
+    return (f"Avg.Gap at τ = {stops}: {'; '.join(parts)}. It changes by less than {100 * LITTLE:g} points: "
+            f"**{insensitive(session).status}**.")
+
+
+def _shift(session) -> str:
+    change, parts = shifted(session), []
+    for method, part in change.groupby("method", sort=False):
+        rows = part.groupby(["scenario", "shift", "strength"])[["UA", "MIA", "RA", "TA"]].mean()
+        falls = [f"{m} falls in **{int((rows[m] < 0).sum())} of {len(rows)}** ({100 * rows[m].min():+.1f} to {100 * rows[m].max():+.1f})"
+                 for m in ("UA", "TA")]
+        parts.append(f"{label(method)}: {', '.join(falls)}")
+    return f"scenarios and shifts, mean change in points: {'; '.join(parts)}."
+
+
+def _plane(session) -> str:
+    rows = of_row(session, "arithmetic", "plane")
+    parts = []
+    for w1, w2 in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        here = rows[(rows.w1 == w1) & (rows.w2 == w2)]
+        if len(here):
+            parts.append(f"({w1:g}, {w2:g}): {' / '.join(by_seed(here, here[m]).text() for m in ('acc_1', 'acc_2', 'acc_rest'))}")
+    both, one = (rows[(rows.w1 == 1) & (rows.w2 == w)].set_index("seed").acc_rest for w in (1, 0))
+    return (f"at (w1, w2), accuracy on the first class / the second / all others (%): {'; '.join(parts)}. All others, both vectors against "
+            f"the first alone: **{comparison(interval(both - one))}**.")
+
+
+def _composition(session) -> str:
+    every, w, parts = mixes(session), weights(session), []
+    if w.empty:
+        raise NotAvailable(f"preset {session.preset} composes no vectors.")
+    for scenario, part in _scenarios(every):
+        wide, lowest = _wide(part, "mix", "avg_gap"), w[w.scenario == scenario].groupby("seed").w.min()
+        told = "; ".join(f"{name} {_versus(wide, name, 'learned w')}" for name in part.mix.unique() if name != "learned w")
+        parts.append(f"{scenario}, Avg.Gap against the learned mix: {told}; a negative weight in **{int((lowest < 0).sum())} of "
+                     f"{len(lowest)}** seeds")
+    return ". ".join(parts) + "."
+
+
+def _cross(session) -> str:
+    rows = of_row(session, "arithmetic", "cross")
+    own, other = rows[rows.vector == rows["class"]], rows[(rows.vector != rows["class"]) & (rows.vector >= 0)]
+    none, worst = rows[rows.vector < 0], other.groupby(["vector", "class"]).acc_test.mean()
+    harm = interval(other.groupby("seed").acc_test.mean() - none.groupby("seed").acc_test.mean())
+    angle = of_row(session, "arithmetic", "angle")
+    angle = angle[angle.vector != angle["class"]]
+    return (f"unseen images, accuracy (%) without a vector {by_seed(none, none.acc_test).text()}, under the own class's "
+            f"{by_seed(own, own.acc_test).text()}, under another's {by_seed(other, other.acc_test).text()} (against none: "
+            f"**{comparison(harm)}**; at worst {100 * worst.min():.1f}, class {worst.idxmin()[1]:g} under the vector of "
+            f"{worst.idxmin()[0]:g}); cosine between two vectors {by_seed(angle, angle.cosine).text(2, 1)}.")
+
+
+def _transfer(session) -> str:
+    frame = single(session)
+    rows = frame[frame.method == "forget_vector"]
+    gap = interval((rows.acc_test_forget - rows.acc_forget).groupby(rows.seed).mean())
+    return (f"with its vector, accuracy on the class is {by_seed(rows, rows.acc_forget).text()} % on training and "
+            f"{by_seed(rows, rows.acc_test_forget).text()} % on unseen images: **{comparison(gap)}** ({gap.text()} points).")
+
+
+def _saliency(session) -> str:
+    rows, parts = of_row(session, "saliency", "correlation"), []
+    for name in ("forget_vector", "retrain"):
+        wide = _wide(rows[rows.model == name], "part", "correlation")
+        parts.append(f"{label(name)} {interval(wide.forget).text(2, 1)} on forget and {interval(wide.retain).text(2, 1)} on retain images: "
+                     f"**{comparison(interval(wide.forget - wide.retain))}**")
+    return f"correlation with the original's map: {'; '.join(parts)} (n = {rows.seed.nunique()})."
+
+
+def _forgotten(session) -> str:
+    rows = focus(session, session.rows("unlearn"))
+    rows = rows[rows.row == "forgotten"] if "row" in rows else rows.iloc[:0]
+    if rows.empty:
+        raise NotAvailable(f"preset {session.preset} keeps no single images.")
+    wide = _wide(rows, "model", "confidence")
+    known = rows.assign(known=rows.confidence > 0)
+    shares = ", ".join(f"{label(m)} {by_seed(part, part.known).text()}" for m, part in known.groupby("model", sort=False))
+    gap = interval(wide.forget_vector - wide.retrain)
+    return (f"images with a confidence above zero (%): {shares}. Mean confidence {interval(wide.forget_vector).text(1, 1)} with the "
+            f"vector, {interval(wide.retrain).text(1, 1)} retrained: **{comparison(gap)}**.")
+
+
+def _cost(session) -> str:
+    parts = []
+    for name, part in compared(session).items():
+        wide = part.groupby(["seed", "method"]).epochs.mean().unstack()
+        share = interval(wide.forget_vector / wide.retrain)
+        gap = paired(part, "epochs", "forget_vector", "finetune")
+        size = part[part.method == "forget_vector"].trainables.iloc[0] / part[part.method == "retrain"].trainables.iloc[0]
+        parts.append(f"{name}: {share.text(0)} % of our retraining in training-epoch equivalents; against fine-tuning "
+                     f"**{comparison(gap)}** ({gap.text(1, 1)}); {100 * size:.2g} % of the trainables")
+    return ". ".join(parts) + "."
+
+
+def _ruler(session) -> str:
+    frame = with_distance(focus(session, session.frame()), ATTACK)
+    wanted = ["acc_forget", "loss_forget", "auc_confidence", "acc_test"]
+    target = frame[frame.method == "retrain"][wanted]
+    near = [label(m) for m in (*VECTORS, *BASELINES) if (frame.method == m).any() and
+            ((frame[frame.method == m][wanted].mean() - target.mean()).abs() <= target.std().fillna(0) + 1e-12).all()]
+    loss = paired(frame, "loss_forget", "forget_vector", "retrain")
+    return (f"forget loss of the vector against retrained: **{comparison(loss)}** ({loss.text(1, 1)}). Within the band on accuracy and "
+            f"loss on forget images, the AUC, and TA: {', '.join(near) or 'nobody'}.")
+
+
+def _audit(session) -> str:
+    frame = focus(session, session.frame())
+    auc = {m: of_method(frame, m, "auc_confidence", 2, 1) for m in ("original", "forget_vector", "retrain")}
+    gap = paired(frame, "js_forget", "forget_vector", "retrain")
+    moved = of_method(frame, "forget_vector", "changed")
+    return (f"AUC of the attack: original {auc['original']}, vector {auc['forget_vector']}, retrained {auc['retrain']}; weights changed by "
+            f"the vector {moved} %; JS on forget images against that of two retrained networks: **{comparison(gap)}**.")
+
+
+READINGS = {"wrong_way": _wrong_way, "controls": _used, "methods": _methods, "vectors": _vectors, "beta": _beta, "tau": _tau,
+            "shift": _shift, "plane": _plane, "composition": _composition, "cross": _cross, "transfer": _transfer, "saliency": _saliency,
+            "forgotten": _forgotten, "cost": _cost, "ruler": _ruler, "audit": _audit}
