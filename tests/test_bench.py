@@ -23,6 +23,14 @@ def test_both_forms_of_an_ispf_epoch_give_the_same_student(digits, trained):
         assert torch.allclose(a, b, atol=1e-3)
 
 
+def test_both_forms_of_a_forget_vector_epoch_give_the_same_vector(digits, trained):
+    access = data.split(digits, "class:8").access()
+    ours = METHODS["forget_vector"].run(trained, access, generator=torch.Generator().manual_seed(0), epochs=1, beta=5.0, batch_size=64)
+    naive = bench.naive_vector(trained, access, generator=torch.Generator().manual_seed(0), beta=5.0, batch_size=64)
+    torch.testing.assert_close(ours.delta, naive, rtol=1e-3, atol=1e-4)
+    assert naive.norm() > 0.1
+
+
 def test_both_forms_of_an_importance_and_of_an_evaluation_agree(digits, trained):
     images, labels = digits.test_images[:96], digits.test_labels[:96]
     ours, plain = importance(trained, images, batch_size=32), bench.plain_importance(trained, images, 32)
