@@ -70,7 +70,8 @@ class Drawn:
         self.name, self.drawn = name, drawn
         raw, small = io.BytesIO(), io.BytesIO()
         figure.savefig(raw, format="png")
-        Image.open(raw).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+        colours = 256 if any(ax.get_label() == "<colorbar>" for ax in figure.axes) else 128
+        Image.open(raw).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
         self.png = small.getvalue()                                             # a palette: a third of the size, the same look
         plt.close(figure)
 

@@ -21,6 +21,7 @@ from .claims import ATTACK, BASELINES, VECTORS, compared, mixes, of_row, single,
 DRAWN = ["original", "retrain", *VECTORS, *BASELINES]
 UA, RA, TA, MIA = ("UA: forget images\nwrong (%)", "RA: retain images\nright (%)", "TA: test images\nright (%)",
                    "MIA-Efficacy: called\nnon-member (%)")
+OTHER = "#c77700"               # the second scenario of a sweep
 METRICS = {"ua": UA, "acc_retain": RA, "acc_test": TA, ATTACK: MIA}
 
 
@@ -46,15 +47,14 @@ def vectors(session):
     """The vectors of all classes as pictures, with an image of the class before and after."""
     rows = session.rows("unlearn").rename(columns={"shape": "size_"})
     rows = rows[(rows.row == "delta") & rows.scenario.str.fullmatch(r"class:\d+")]
-    d, frame = data.load(rows.data.iloc[0]), single(session)
+    d = data.load(rows.data.iloc[0])
     shown = rows[rows.seed == rows.seed.min()].sort_values("scenario")
-    largest = float(torch.stack([_tensor(row) for row in shown.itertuples()]).abs().quantile(0.98))
     figure, axes = panels(len(shown), 3, width=max(9, 1.25 * len(shown)), height=5.0)
     drawn = []
     for column, row in enumerate(shown.itertuples()):
         c = int(row.scenario.split(":")[1])
         delta, image = _tensor(row), d.test_images[int((d.test_labels == c).nonzero()[0])]
-        norm = interval(frame[(frame.method == "forget_vector") & (frame.scenario == row.scenario)].norm)
+        largest = float(delta.abs().max())
         image = image.float() / (255 if image.dtype == torch.uint8 else 1)
         picture(axes[0, column], image, d.class_names[c])
         if len(delta) == 1:
@@ -62,14 +62,13 @@ def vectors(session):
             axes[1, column].axis("off")
         else:
             picture(axes[1, column], (0.5 + delta / (2 * largest)).clamp(0, 1))
-        axes[1, column].set_title(f"norm\n{norm.text(1, 1)}", fontsize=8.5, fontweight="normal", loc="center")
+        axes[1, column].set_title(f"norm {float(delta.norm()):.1f}\nup to ±{largest:.1f}", fontsize=8, fontweight="normal", loc="center")
         picture(axes[2, column], (image + delta).clamp(0, 1))
-        drawn.append({"class": c, "seed": row.seed, "norm": norm.mean, "half": norm.half, "n": norm.n, "largest": float(delta.abs().max())})
+        drawn.append({"class": c, "seed": row.seed, "norm": float(delta.norm()), "largest": largest})
     for ax, text in zip(axes[:, 0], ("image", "vector", "sum"), strict=True):
         ax.text(-0.15, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
-    scale = "blue darkens, red brightens; white is 1" if len(_tensor(shown.iloc[0])) == 1 else "grey is 0"
-    figure.suptitle(f"What does a forget vector look like? (one network; full colour from ±{largest:.1f}; {scale})", fontsize=12, x=0.01,
-                    ha="left")
+    scale = "blue darkens, red brightens" if len(_tensor(shown.iloc[0])) == 1 else "grey is 0"
+    figure.suptitle(f"What does a forget vector look like? (one network; {scale}; black to white is 1)", fontsize=12, x=0.01, ha="left")
     return figure, pd.DataFrame(drawn)
 
 
@@ -131,13 +130,18 @@ def _sweep(session, name: str, text: str, title: str):
             goal = interval(runs[(runs.method == "retrain") & (runs.scenario == scenario)][metric]) if metric != "avg_gap" else None
             if goal:
                 ax.axhline(100 * goal.mean, color=STYLE["retrain"][1], linestyle=dash, linewidth=1.3, label=f"retrained, {scenario}")
-            plots.band(part, "value", metric, ax=ax, color=STYLE["forget_vector"][1], marker="*", markersize=8, linestyle=dash,
-                       label=f"vector, {scenario}")
+            colour = STYLE["forget_vector"][1] if dash == "-" else OTHER
+            plots.band(part, "value", metric, ax=ax, color=colour, marker="*", markersize=8, linestyle=dash, label=f"vector, {scenario}")
+            used = session.settings["methods"]["forget_vector"][scenario.split(":")[0]].get(name, 1)      # tau is 1 as published
+            here = part[part.value == used]
+            if len(here):
+                ax.plot(used, 100 * here[metric].mean(), marker="o", markersize=13, markerfacecolor="none", color=colour, linestyle="none",
+                        label=f"in use, {scenario}")
             drawn.append(summarise(part, ["scenario", "value"], metric).assign(metric=metric))
         ax.set(xlabel=text, ylabel=y, xticks=sorted(rows.value.unique()))
         ax.set_ylim(*((0, None) if metric == "avg_gap" else (-4, 104)))
     axes[0, 0].set_title(title)
-    legend_above(figure, axes[0, 0], 4)
+    legend_above(figure, axes[0, 0], 6)
     return figure, pd.concat(drawn)
 
 
@@ -241,7 +245,7 @@ def composition(session):
     left.axhline(0, color="0.3", linewidth=1)
     left.set(xticks=range(len(names)), xlabel="vector of class", ylabel="learned weight w", title="How much of each vector?")
     left.set_xticklabels(names, rotation=0 if max(map(len, names)) < 4 else 45)
-    left.legend()
+    legend_above(figure, left, 2)
     gaps = mixes(session)
     kinds_ = list(gaps.mix.unique())
     g = summarise(gaps, ["scenario", "mix"], "avg_gap")
@@ -264,8 +268,9 @@ def transfer(session):
         for method in ("original", "forget_vector", "retrain"):
             s = summarise(frame[frame.method == method], ["scenario"], metric)
             at = s.scenario.str.split(":").str[1].astype(int)
-            ax.errorbar(at, 100 * s["mean"], yerr=100 * s.half.fillna(0), color=STYLE[method][1], marker=STYLE[method][2], linestyle="none",
-                        capsize=2, markersize=9 if method == "forget_vector" else 6, label=label(method))
+            beside = {"original": 0, "forget_vector": -0.12, "retrain": 0.12}[method]
+            ax.errorbar(at + beside, 100 * s["mean"], yerr=100 * s.half.fillna(0), color=STYLE[method][1], marker=STYLE[method][2],
+                        linestyle="none", capsize=2, markersize=9 if method == "forget_vector" else 6, label=label(method))
             drawn.append(s.assign(method=method, metric=metric))
         ax.set(xticks=sorted(set(at)), xlabel="forgotten class", title=title, ylim=(-4, 104))
         ax.set_xticklabels([names[c] for c in sorted(set(at))], rotation=0 if max(map(len, names)) < 4 else 45)
@@ -316,8 +321,11 @@ def methods(session):
         shown = [m for m in DRAWN if (part.method == m).any()]
         plots.tradeoff(_with_ua(part).groupby(["method", "seed"])[["ua", "acc_test"]].mean().reset_index(), "ua", "acc_test", shown, ax=top,
                        scale=100)
-        top.set(xlabel="UA: forget images wrong (%)", ylabel="TA: test images right (%)", xlim=(-4, 104),
+        right = 104 if name == "one class" else 4 + 100 * (1 - part[part.method.isin(shown)].acc_forget.min())
+        top.set(xlabel="UA: forget images wrong (%)", ylabel="TA: test images right (%)", xlim=(-4, right),
                 title=f"Forgotten, and at what price? {name}")
+        for line, metric in ((top.axvline, "ua"), (top.axhline, "acc_test")):
+            line(100 * _with_ua(part[part.method == "retrain"])[metric].mean(), color=STYLE["retrain"][1], linewidth=1, alpha=0.6)
         s = summarise(part[part.method.isin(shown[2:])], ["method"], "avg_gap").set_index("method").loc[shown[2:]]
         for y, m in enumerate(shown[2:]):
             bottom.errorbar(100 * s["mean"][m], y, xerr=None if np.isnan(s.half[m]) else 100 * s.half[m], color=STYLE[m][1],
@@ -330,17 +338,19 @@ def methods(session):
 
 
 def cost(session):
-    """Avg.Gap against what the search costs, and against what has to be stored."""
+    """Avg.Gap against what the search costs; that of a composed vector includes the vectors that are mixed."""
     parts = compared(session)
     figure, axes = panels(len(parts), width=12, height=4.8, sharey=True)
     drawn = []
     for ax, (name, part) in zip(axes[0], parts.items(), strict=True):
+        part = part.assign(epochs=part.epochs + part.epochs_vectors.fillna(0) if "epochs_vectors" in part else part.epochs)
         part = part.groupby(["method", "seed"])[["epochs", "seconds", "avg_gap", "trainables"]].mean().reset_index()
         part = part.assign(percent=100 * part.avg_gap)
         plots.tradeoff(part, "epochs", "percent", [m for m in DRAWN[1:] if m in BASELINES + VECTORS], ax=ax, scale=1)
         goal = interval(part[part.method == "retrain"].epochs)
         ax.axvline(goal.mean, color=STYLE["retrain"][1], linestyle=":", linewidth=1.6, label="cost of retraining")
-        ax.set(xlabel="cost in training-epoch equivalents", title=f"What does it cost? {name}", xlim=(0, None), ylim=(0, None))
+        ax.set(xlabel="cost in training-epoch equivalents", title=f"What does it cost? {name}", xscale="log", ylim=(0, None))
+        ax.xaxis.set_major_formatter("{x:g}")
         drawn.append(part.assign(group=name))
     axes[0, 0].set(ylabel="Avg.Gap (points)")
     _legend(figure, axes[0])

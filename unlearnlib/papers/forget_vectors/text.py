@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from ...claims import Interval, comparison, interval, paired
+from ...claims import HOLDS, Interval, comparison, interval, paired
 from ...methods.forget_vectors import margin_loss
 from ...plots import label
 from ...tables import Markdown, Table, by_method, published, with_distance
 from .. import prose
 from ..figures import focus
 from ..prose import of_method, scaled
-from .claims import ATTACK, BASELINES, VECTORS, against, by_seed, compared, of_row, single, with_gap
+from .claims import ATTACK, BASELINES, VECTORS, against, by_seed, compared, exists, of_row, single, with_gap
 from .readings import reading
 
 __all__ = ["reading"]           # the notebook takes its sentences from here, too
@@ -24,7 +24,7 @@ CLASS_COLUMNS = {k: v for k, v in COLUMNS.items() if k not in ("run time (s)", "
 AUDIT_COLUMNS = {"Avg.Gap (0 is best)": ("avg_gap", 1, 100), "ToW (1 is best)": ("tow", 2, 1), "AUC confidence": ("auc_confidence", 2, 1),
                  "TPR at 1 % FPR (%)": ("tpr1_confidence", 1, 100), "JS forget": ("js_forget", 2, 1), "JS test": ("js_test", 2, 1),
                  "weights changed (%)": ("changed", 0, 100)}
-COST_COLUMNS = {"training-epoch equivalents": ("epochs", 1, 1), "before, for the vectors that are mixed": ("epochs_vectors", 1, 1),
+COST_COLUMNS = {"training-epoch equivalents": ("epochs", 1, 1), "once, for the vectors that are mixed": ("epochs_vectors", 1, 1),
                 "seconds": ("seconds", 1, 1), "trainables": ("trainables", 0, 1)}
 CONTROL_COLUMNS = {k: v for k, v in COLUMNS.items() if v[0] not in ("seconds", "trainables")} | {"AUC confidence": ("auc_confidence", 2, 1)}
 QUANTITIES = {
@@ -152,14 +152,21 @@ def cost_table(session) -> Table:
 
 
 def by_hand(images: list, scale: float, delta: list, margin: float) -> Table:
-    """The worked example from the library's own loss: logits are the images times ``scale``, image i has the label i."""
+    """The worked example from the library's own loss: logits are the images times ``scale``, image i has the label i, the first is
+    the one to forget."""
     x, d = (torch.tensor(v, dtype=torch.float64) for v in (images, delta))
     y = torch.arange(len(x))
     before, after = scale * x, scale * (x + d)
     lead = [[float(v) for v in margin_loss(z, y, 1e6)] for z in (before, after)]
     return Table(pd.DataFrame({"image": [f"e{i + 1}" for i in range(len(x))], "margin before": [f"{v:g}" for v in lead[0]],
                                "margin with the vector": [f"{v:g}" for v in lead[1]],
-                               "counted as": [f"{float(v):g}" for v in margin_loss(after, y, margin)]}))
+                               "forget loss": [f"{float(v):g}" if i == 0 else "–" for i, v in enumerate(margin_loss(after, y, margin))]}))
+
+
+def in_use(session) -> Table:
+    """The settings of the vectors, by kind of scenario; whatever is not listed is as published."""
+    return Table(pd.DataFrame([{"method": label(m), "scenarios": kind} | {k: str(v) for k, v in values.items()}
+                               for m in VECTORS for kind, values in session.settings["methods"].get(m, {}).items()]).fillna("–"))
 
 
 def one_glance(session) -> Markdown:
@@ -187,4 +194,5 @@ def answer(session) -> Markdown:
         f"({lost.text()} points). **Random samples:** UA "
         f"{interval(1 - random[random.method == 'forget_vector'].acc_forget).text()} %, retrained "
         f"{interval(1 - random[random.method == 'retrain'].acc_forget).text()} %. **Beside methods that change weights** (Avg.Gap "
-        f"against their median): {ranks}. **Without the vector** everything is back: it hides, it does not erase.")
+        f"against their median): {ranks}. **Without the vector** everything is back: it hides, it does not erase. **So:** by its answers, "
+        f"{'yes' if exists(session).status == HOLDS else 'not shown'}; by its weights, no.")
