@@ -17,9 +17,9 @@ SHARED, SINGLE, BOTH = (CLASS, OTHER), (CLASS, OTHER, EXTRA), (CLASS, RANDOM)
 
 # --- networks of a second
 
-SMALL = {"model": "allcnn-2", "recipe": {"epochs": 2, "lr": 0.1, "batch_size": 64, "schedule": "onecycle"},
+SMALL = {"model": "allcnn-4", "recipe": {"epochs": 4, "lr": 0.1, "batch_size": 64, "schedule": "onecycle"},
          "scenarios": {s: "digits" for s in (*[f"class:{c}" for c in range(10)], UNION, RANDOM)}}
-FAST = {"beta": 3, "epochs": 1, "batch_size": 128}
+FAST = {"beta": 3, "epochs": 1, "batch_size": 64}
 
 
 def small(study="unlearn", name=MINE, scenario=CLASS, seed=0, options=None, **params):
