@@ -2,13 +2,15 @@
 
 import copy
 import json
+import statistics
 import zlib
 from functools import lru_cache
 
 import numpy as np
-from datafree import JITTER, NAN, MadeUp
+from datafree import JITTER, NAN, MadeUp, end, every, of
 
 from unlearnlib import papers
+from unlearnlib.papers.forget_vectors.claims import BASELINES
 
 MINE, MIXED, ATTACK = "forget_vector", "forget_vector_composed", "mia_confidence"
 FOUR = ("acc_forget", "acc_retain", "acc_test", ATTACK)
@@ -197,3 +199,64 @@ def noisy(spec, metrics, rows):
     for numbers in (metrics, *rows):
         for key in sorted(k for k, v in numbers.items() if k not in FIXED and isinstance(v, int | float)):
             numbers[key] *= 1 - 0.1 * rng.random()
+
+
+def on(scenarios, method, **values):
+    return every(*(end(method, s, **values) for s in scenarios))
+
+
+def shifted(scenario, method, kind="σ 0.4", **values):
+    return rows_of("shift", lambda r: r["strength"] == kind, scenario, method=method, **values)
+
+
+def at(study, value, scenario, **values):
+    return rows_of(study, lambda r: r["value"] == value, scenario, **values)
+
+
+def mix(name, scenario, **values):
+    return rows_of("unlearn", lambda r: r["row"] == "mix" and r["mix"].startswith(name), scenario, **values)
+
+
+def weight(scenario, seed=None, **values):
+    return rows_of("unlearn", lambda r: r["row"] == "weight", scenario, seed, **values)
+
+
+def cam(model, part, **values):
+    return rows_of("saliency", lambda r: (r["row"], r["model"], r.get("part")) == ("correlation", model, part), **values)
+
+
+def plus(x):
+    return lambda v: v + x
+
+
+# --- independent look-ups
+
+def values(world, method, key, scenarios=SHARED, study="unlearn", of_row=None):
+    """Mean over scenarios, seed by seed."""
+    found = []
+    for s in scenarios:
+        runs = of(world, method, s, study)
+        found.append([statistics.mean(x[key] for x in r.rows if of_row(x)) if of_row else (r.metrics | r.timing)[key] for r in runs])
+    return np.mean(found, axis=0)
+
+
+def gap_of(numbers, retrained):
+    return sum(abs(numbers[k] - retrained.metrics[k]) for k in FOUR) / 4
+
+
+def gaps(world, method, scenario):
+    return np.array([gap_of(a.metrics, b) for a, b in zip(of(world, method, scenario), of(world, "retrain", scenario), strict=True)])
+
+
+def there(world, scenario):
+    return [m for m in BASELINES if any((r.spec.method, r.spec.scenario) == (m, scenario) for r in world.records)]
+
+
+def swept(world, study, scenario):
+    """Rows by value, one list a seed."""
+    return [{x["value"]: x for x in r.rows} for r in of(world, MINE, scenario, study)]
+
+
+def mixed(world, name):
+    return np.array([gap_of(next(x for x in r.rows if x.get("mix") == name), b)
+                     for r, b in zip(of(world, MIXED, RANDOM), of(world, "retrain", RANDOM), strict=True)])
