@@ -260,3 +260,12 @@ def swept(world, study, scenario):
 def mixed(world, name):
     return np.array([gap_of(next(x for x in r.rows if x.get("mix") == name), b)
                      for r, b in zip(of(world, MIXED, RANDOM), of(world, "retrain", RANDOM), strict=True)])
+
+
+def rows(world, scenario, study, column, value, key, method=MINE):
+    """One number a seed: the mean of the rows whose ``column`` is the value."""
+    return np.array([statistics.mean(x[key] for x in r.rows if x.get(column) == value) for r in of(world, method, scenario, study)])
+
+
+def mean_gap(world, method, scenarios=SHARED):
+    return np.mean([gaps(world, method, s) for s in scenarios], axis=0)
