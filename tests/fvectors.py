@@ -76,6 +76,7 @@ def preset():
     values = papers.settings("forget_vectors", "digits")
     shift = {"methods": ["original", "retrain", "finetune", MINE], "gaussian": [0.2, 0.4], "elastic": [[17.4, 6.1, 0.87]], "pgd": [0.1],
              "steps": 2}
+    values["methods"][MINE]["class"]["beta"], values["methods"][MINE]["random"]["beta"] = 5, 1
     return values | {"scenarios": dict.fromkeys((*SINGLE, UNION, RANDOM), "digits"), "focus": CLASS, "compared": list(SHARED),
                      "beta": [1, 5, 10], "tau": [0, 1, 5], "shift": shift,
                      "arithmetic": {"pair": [3, 7], "weights": [-1, 0, 0.5, 1]}, "saliency": {"images": 100, "side": 4}}

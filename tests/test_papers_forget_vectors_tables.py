@@ -27,6 +27,7 @@ from fvectors import (
     noisy,
     on,
     plus,
+    preset,
     rows,
     there,
     values,
@@ -114,18 +115,27 @@ def test_audit_and_costs(noise):
     assert list(cost.index.unique("scenario")) == ["one class", "random samples"]
     assert cost.loc["one class", label(MINE)]["training-epoch equivalents"] == pct(values(noise, MINE, "epochs"), 1, 1)
     row = cost.loc["random samples", label(MIXED)]
-    assert row["before, for the vectors that are mixed"] == pct(values(noise, MIXED, "epochs_vectors", [RANDOM]), 1, 1)
-    assert row.trainables == "10 ± 0" and cost.loc["one class", label("finetune")]["before, for the vectors that are mixed"] == "–"
+    assert row["once, for the vectors that are mixed"] == pct(values(noise, MIXED, "epochs_vectors", [RANDOM]), 1, 1)
+    assert row.trainables == "10 ± 0" and cost.loc["one class", label("finetune")]["once, for the vectors that are mixed"] == "–"
 
 
 def test_the_worked_example_is_what_paper_and_pencil_give():
-    """Logits (0.9, 2.1, 0): a lead of -1.2, counted as -1; the third image keeps its lead of 0.9."""
+    """The first image is to be forgotten. Logits (0.9, 2.1, 0): a lead of -1.2, a loss of -1; the third image keeps its lead of 0.9."""
     table = text.by_hand([[1, 0, 0], [0, 1, 0], [0, 0, 1]], 3, [-0.7, 0.7, 0], 1).frame
     assert table.image.tolist() == ["e1", "e2", "e3"] and table["margin before"].tolist() == ["3", "3", "3"]
-    assert table["margin with the vector"].tolist() == ["-1.2", "5.1", "0.9"] and table["counted as"].tolist() == ["-1", "5.1", "0.9"]
+    assert table["margin with the vector"].tolist() == ["-1.2", "5.1", "0.9"] and table["forget loss"].tolist() == ["-1", "–", "–"]
     other = text.by_hand([[1, 0], [0.5, 2]], 2, [0, 0.75], 0.25).frame
     assert other["margin before"].tolist() == ["2", "3"] and other["margin with the vector"].tolist() == ["0.5", "4.5"]
-    assert text.by_hand([[1, 0], [0, 1]], 1, [-2, 0], 0.5).frame["counted as"].tolist() == ["-0.5", "3"]
+    assert other["forget loss"].tolist() == ["0.5", "–"]                        # above the floor, it is the margin
+    assert text.by_hand([[1, 0], [0, 1]], 1, [-2, 0], 0.5).frame["forget loss"][0] == "-0.5"
+
+
+def test_the_settings_in_use_are_the_preset_s():
+    table = text.in_use(World()).frame.set_index(["method", "scenarios"])
+    wanted = {(label(m), kind): {k: str(v) for k, v in preset()["methods"][m][kind].items()} for m in (MINE, MIXED)
+              for kind in ("class", "random")}
+    assert {at: {k: v for k, v in row.items() if v != "–"} for at, row in table.to_dict("index").items()} == wanted
+    assert table.loc[label(MIXED), "class"]["gamma"] == "–" and len(text.in_use(World(without=(MIXED,))).frame) == 4
 
 
 # --- the prediction box
@@ -193,6 +203,8 @@ def test_the_answer_is_made_of_measured_numbers(noise):
     assert f"random samples: {comparison(median)} ({median.text()} points)." in found
     worse = repr(text.answer(World(edit=every(on(SINGLE, MINE, acc_test=plus(0.05)), on(SHARED, MINE, mia_confidence=0.1)))))
     assert "TA against retraining is " in worse and "one class: higher (" in worse and "random samples: lower (" in worse
+    assert worse.endswith("by its answers, not shown; by its weights, no.")
+    assert repr(text.answer(World(seeds=2))).endswith("by its answers, yes; by its weights, no.")
 
 
 def test_one_glance_has_every_method(noise):
