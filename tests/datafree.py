@@ -1,4 +1,4 @@
-"""What the tests of ISPF's package share: small specs of real runs, and sessions made up by hand from the plan of a preset."""
+"""Sessions made up by hand from the plan of a preset, for any paper; and what the tests of ISPF's package share."""
 
 import copy
 import math
@@ -67,23 +67,21 @@ def like_cifar10():
     return copy.deepcopy(preset("cifar10")) | {"scenarios": {"class:7": "digits"}, "focus": "class:7"}
 
 
-class World(Session):
-    """A session without a run: every number is made up from the tables above.
+class MadeUp(Session):
+    """A session of any paper without a run: ``make(spec)`` says the metrics (with ``epochs`` and ``seconds``) and the rows of each.
 
-    ``edit(spec, metrics, rows)`` changes the numbers of a run in place. ``full``: with single images, points and pictures.
+    ``edit(spec, metrics, rows)`` changes the numbers of a run in place.
     """
 
-    def __init__(self, seeds=3, edit=None, without=(), full=False, values=None, **changes):
-        values = copy.deepcopy(preset("digits")) | {"seeds": seeds} if values is None else values
-        values = values | changes
-        self.module, self.name, self.preset, self.write = papers.paper("ispf"), "ispf", "made up", False
-        self.settings, self.specs = values, [s for s in papers.paper("ispf").plan(values) if s.method not in without]
+    def __init__(self, name, values, make, edit=None, without=()):
+        self.module, self.name, self.preset, self.write = papers.paper(name), name, "made up", False
+        self.settings, self.specs = values, [s for s in self.module.plan(values) if s.method not in without]
         self.records = []
         for spec in self.specs:
-            metrics, rows = ends(spec), by_epoch(spec) + (extras(spec) if full else [])
+            metrics, rows = make(spec)
             if edit:
                 edit(spec, metrics, rows)
-            timing = {k: metrics.pop(k) for k in ("epochs", "seconds")}
+            timing = {k: metrics.pop(k) for k in ("epochs", "seconds") if k in metrics}
             self.records.append(Record(spec, metrics, rows, timing, {"commit": "abc1234"}))
         self.tables = {}
 
@@ -97,6 +95,14 @@ class World(Session):
 
     def rows(self, study):
         return self.table(super().rows, study)
+
+
+class World(MadeUp):
+    """A session of ISPF from the tables above. ``full``: with single images, points and pictures."""
+
+    def __init__(self, seeds=3, edit=None, without=(), full=False, values=None, **changes):
+        values = copy.deepcopy(preset("digits")) | {"seeds": seeds} if values is None else values
+        super().__init__("ispf", values | changes, lambda s: (ends(s), by_epoch(s) + (extras(s) if full else [])), edit, without)
 
 
 def shift(spec):

@@ -53,6 +53,11 @@ def by_seed(frame: pd.DataFrame, value: pd.Series) -> Interval:
     return interval(value.groupby(frame.seed).mean())
 
 
+def each(parts: list[Verdict]) -> Verdict:
+    """All parts of a claim, of which a preset may have none."""
+    return weakest(*parts or [always([], bool, "")])
+
+
 def extreme(parts: list[tuple[str, Interval]], low: float, high: float, what: str, largest: bool) -> Verdict:
     """All of many intervals within [low, high]; the evidence names the one that comes closest to failing."""
     if not parts:
@@ -86,7 +91,7 @@ def _ranked(session, metric: str, rank, what: str) -> Verdict:
     for name, part in compared(session).items():
         gap = against(part, metric, rank)
         parts.append(within(gap, -1, 1e-9, f"{name}, {what}: {gap.text()} points"))
-    return weakest(*parts)
+    return each(parts)
 
 
 def competitive(session) -> Verdict:
@@ -109,7 +114,7 @@ def attacks(session) -> Verdict:
     for name, part in compared(session).items():
         gap = against(attack_gaps(part), "mia_gap", lambda w: w.apply(lambda row: row.nsmallest(2).iloc[-1], axis=1))
         parts.append(within(gap, -1, 1e-9, f"{name}, gap of MIA-Efficacy minus the second smallest of a baseline: {gap.text()} points"))
-    return weakest(*parts)
+    return each(parts)
 
 
 def loses(session) -> Verdict:
@@ -118,7 +123,7 @@ def loses(session) -> Verdict:
         gaps = [(f"{m}, {name}", paired(part, metric, "forget_vector", m)) for name, part in compared(session).items() for m in TUNED
                 if (part.method == m).any()]
         parts.append(extreme(gaps, -1, 0, f"{text} below that of a baseline trained on D_r", largest=True))
-    return weakest(*parts)
+    return each(parts)
 
 
 def sweep(session, name: str, kind: str = "") -> pd.DataFrame:
@@ -198,12 +203,14 @@ def resilient(session) -> Verdict:
         moved = [(" ".join(key), interval(part.groupby("seed")[metric].mean()))
                  for key, part in change.groupby(["method", "scenario", "shift", "strength"])]
         parts.append(extreme(moved, low, high, text, largest=high == 0))
-    return weakest(*parts)
+    return each(parts)
 
 
 def transfers(session) -> Verdict:
     """As a share of what the original recognises: it knows fewer unseen images, so fewer points can be taken from them."""
     one, taken = single(session), {}
+    if one.empty:
+        return always([], bool, "")
     for metric in ("acc_forget", "acc_test_forget"):
         table = one.pivot_table(index=["scenario", "seed"], columns="method", values=metric)
         taken[metric] = 1 - table.forget_vector / table.original
@@ -216,7 +223,7 @@ def transfers(session) -> Verdict:
         change = change[(change.method == "forget_vector") & change.scenario.str.startswith("class") & (change["shift"] != "PGD")]
         moved = [(" ".join(key), interval(part.groupby("seed").UA.mean())) for key, part in change.groupby(["shift", "strength"])]
         parts.append(extreme(moved, -AS_MUCH, 1, "UA on noisy or deformed images not lower by more than 10 points", largest=False))
-    return weakest(*parts)
+    return each(parts)
 
 
 def parameters(session) -> Verdict:
@@ -237,7 +244,7 @@ def insensitive(session) -> Verdict:
         spread = part.groupby("seed").avg_gap.agg(lambda v: v.max() - v.min())
         i = interval(spread)
         parts.append(within(i, 0, LITTLE, f"{scenario}, largest minus smallest Avg.Gap over tau: {i.text()} points"))
-    return weakest(*parts)
+    return each(parts)
 
 
 def traded(session) -> Verdict:
@@ -251,7 +258,7 @@ def traded(session) -> Verdict:
             values = wide[metric]
             i = interval(sign * (values[values.columns.max()] - values[values.columns.min()]))
             parts.append(within(i, low, high, f"{scenario}, {text} at the largest minus the smallest beta: {i.text()} points"))
-    return weakest(*parts)
+    return each(parts)
 
 
 def looks_away(session) -> Verdict:
@@ -270,7 +277,7 @@ def not_cheaper(session) -> Verdict:
     for name, part in compared(session).items():
         gap = paired(part, "epochs", "forget_vector", "finetune")
         parts.append(within(gap, 0, 1e9, f"{name}, training-epoch equivalents, vector minus fine-tuning: {gap.text(1, 1)}"))
-    return weakest(*parts)
+    return each(parts)
 
 
 CLAIMS = (

@@ -191,7 +191,8 @@ def _shift(session) -> str:
         falls = [f"{m} falls in **{int((rows[m] < 0).sum())} of {len(rows)}** ({100 * rows[m].min():+.1f} to {100 * rows[m].max():+.1f})"
                  for m in ("UA", "TA")]
         parts.append(f"{label(method)}: {', '.join(falls)}")
-    return f"two scenarios times {len(part) // 2} shifts, mean change in points: {'; '.join(parts)}."
+    return (f"{change.scenario.nunique()} scenarios times {change.groupby(['shift', 'strength']).ngroups} shifts, mean change in points: "
+            f"{'; '.join(parts)}.")
 
 
 def _plane(session) -> str:
