@@ -142,6 +142,8 @@ def test_the_embedding_shows_three_strategies_at_three_epochs(world):
             k = part[part.kind == kind]
             assert np.asarray(dots.get_offsets()) == pytest.approx(k[["x", "y"]].to_numpy()) and to_hex(dots.get_facecolor()[0]) == colour
     assert set(numbers.method) == {"gkt_dfq", "is_gkt", "ispf"} and len(numbers) == 270
+    axes = [label for ax in figure.axes for label in (ax.xaxis.label, ax.yaxis.label)]
+    assert sum(bool(text.get_text()) and text.get_visible() for text in axes) == 6      # those of the last row and of the first column
 
 
 def test_scenarios_are_means_at_the_end_in_the_order_of_the_preset(world):

@@ -188,9 +188,9 @@ def embedding(session):
             ax.grid(False)
     handles = [axes[0, 0].scatter([], [], marker="^", color=colour, label=f"{kind}: {text}") for kind, (text, colour) in KINDS.items()]
     for ax in axes[-1]:
-        ax.set_xlabel("first main direction of the real features", fontsize=9)
+        ax.set_xlabel("first main direction of the real features", fontsize=9, visible=True)
     for ax in axes[:, 0]:
-        ax.set_ylabel("second", fontsize=9)
+        ax.set_ylabel("second", fontsize=9, visible=True)                       # seaborn hides the labels of shared axes
     figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return figure, points[points.method.isin(shown)][["method", "seed", "epoch", "x", "y", "kind"]]
 
