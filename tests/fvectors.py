@@ -145,7 +145,7 @@ def made_rows(spec, values):
                        for k, m in enumerate(("original", MINE, "retrain")) for i, r in enumerate(strip(m, k))]
     if spec.method not in (MINE, MIXED):
         return []
-    pixels = (np.arange(64) - 32) / (40 + spec.seed)
+    pixels = np.roll(np.arange(64) - 32, int(spec.scenario[-1])) / (40 + spec.seed)
     rows = [{"row": "delta", "pixels": json.dumps([round(float(v), 3) for v in pixels]), "shape": "1x8x8"}]
     if spec.method == MIXED:
         rows += [{"row": "weight", "class": k, "w": 0.1 * (k - 4) + 0.01 * JITTER[spec.seed % 4] - (0.5 if kind(spec) == "class" else 0)}

@@ -58,7 +58,7 @@ def vectors(session):
         image = image.float() / (255 if image.dtype == torch.uint8 else 1)
         picture(axes[0, column], image, d.class_names[c])
         if len(delta) == 1:
-            axes[1, column].imshow(delta[0], cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
+            axes[1, column].imshow(delta[0].numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
             axes[1, column].axis("off")
         else:
             picture(axes[1, column], (0.5 + delta / (2 * largest)).clamp(0, 1))
@@ -294,8 +294,8 @@ def saliency(session):
         for line, name in enumerate(models, 1):
             large = F.interpolate(maps[name][None, None], size=tuple(pixels.shape[1:]), mode="bilinear", align_corners=False)[0, 0]
             grey = pixels.float().mean(0) / (255 if pixels.dtype == torch.uint8 else 1)
-            axes[line, column].imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axes[line, column].imshow(large, cmap="inferno", vmin=0, vmax=top, alpha=0.6, interpolation="bilinear")
+            axes[line, column].imshow(grey.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes[line, column].imshow(large.numpy(), cmap="inferno", vmin=0, vmax=top, alpha=0.6, interpolation="bilinear")
             guess = rows[(rows.role == image.role) & (rows.model == name)].predicted.iloc[0]
             axes[line, column].set_title(f"says {d.class_names[int(guess)]}", fontsize=9, fontweight="normal", loc="center")
             axes[line, column].axis("off")
