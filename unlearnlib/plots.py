@@ -70,8 +70,9 @@ class Drawn:
         self.name, self.drawn = name, drawn
         raw, small = io.BytesIO(), io.BytesIO()
         figure.savefig(raw, format="png")
-        colours = 256 if any(ax.get_label() == "<colorbar>" for ax in figure.axes) else 128
-        Image.open(raw).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+        scale = any(ax.get_label() == "<colorbar>" for ax in figure.axes)      # its colours are many, and all of them count
+        colours, rule = (256, Image.Quantize.MAXCOVERAGE) if scale else (128, Image.Quantize.MEDIANCUT)
+        Image.open(raw).convert("RGB").quantize(colours, method=rule, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
         self.png = small.getvalue()                                             # a palette: a third of the size, the same look
         plt.close(figure)
 
