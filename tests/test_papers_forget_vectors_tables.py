@@ -13,6 +13,7 @@ from fvectors import (
     ATTACK,
     BOTH,
     CLASS,
+    CONTROLS,
     FOUR,
     MINE,
     MIXED,
@@ -72,25 +73,45 @@ def test_where_baselines_run_in_every_class_there_is_one_mean_of_classes():
     assert list(dict.fromkeys(text.paper_table(world).frame.scenario)) == ["mean of classes 3, 7", "random samples"]
 
 
-def test_every_class_stands_beside_retraining_and_two_classes_at_once_on_their_own(noise):
+def test_every_class_stands_beside_the_original_and_retraining_and_two_classes_at_once_on_their_own(noise):
     table = text.class_table(noise).frame.set_index(["scenario", "method"])
-    assert list(table.index) == [(s, label(m)) for s in SINGLE for m in ("retrain", MINE)]
+    assert list(table.index) == [(s, label(m)) for s in SINGLE for m in ("original", "retrain", MINE)]
     for s in SINGLE:
+        for m in ("original", "retrain"):
+            row = table.loc[s, label(m)]
+            assert row["UA (%)"] == pct(1 - values(noise, m, "acc_forget", [s])) and row["norm of the vector"] == "–" and row.n == 3
+            assert row["unseen images of the class (%)"] == pct(values(noise, m, "acc_test_forget", [s]))
+            assert row["TA (%)"] == pct(values(noise, m, "acc_test", [s])) and row["Avg.Gap (0 is best)"] == pct(gaps(noise, m, s))
         row = table.loc[s, label(MINE)]
         assert row["unseen images of the class (%)"] == pct(values(noise, MINE, "acc_test_forget", [s]))
         assert row["norm of the vector"] == pct(values(noise, MINE, "norm", [s]), 1, 1)
         assert row["UA (%)"] == pct(1 - values(noise, MINE, "acc_forget", [s])) and row["Avg.Gap (0 is best)"] == pct(gaps(noise, MINE, s))
-        assert table.loc[s, label("retrain")]["norm of the vector"] == "–"
     union = text.union_table(noise).frame.set_index("method")
     assert set(union.scenario) == {UNION} and list(union.index) == [label(m) for m in ("original", "retrain", MINE, MIXED)]
     assert union["UA (%)"][label(MIXED)] == pct(1 - values(noise, MIXED, "acc_forget", [UNION]))
     assert "not available" in repr(text.union_table(World(scenarios={CLASS: "digits"}, compared=[CLASS], studies=[])))
 
 
+def test_classes_stand_in_order_whatever_the_order_of_the_preset(noise):
+    mixed_up = World(scenarios=dict.fromkeys(("class:8", CLASS, RANDOM, "class:7"), "digits"), studies=[], edit=noisy)
+    assert list(dict.fromkeys(mixed_up.frame().scenario)) == ["class:8", CLASS, RANDOM, "class:7"]
+    table = text.class_table(mixed_up).frame.set_index(["scenario", "method"])
+    assert list(table.index.unique("scenario")) == list(SINGLE)
+    for s in SINGLE:
+        assert table.loc[s, label(MINE)]["UA (%)"] == pct(1 - values(mixed_up, MINE, "acc_forget", [s]))
+
+
 def test_controls_have_the_gap_to_the_retrained_model_of_their_own_scenario(noise):
     table = text.control_table(noise).frame.set_index(["scenario", "the vector"])
-    assert list(table.index.unique("scenario")) == list(BOTH) and len(table) == 14
+    assert list(table.index.unique("scenario")) == list(BOTH) and len(table) == 16 and table.columns[-1] == "n" and set(table.n) == {3}
+    assert set(text.control_table(World(seeds=2)).frame.n) == {2}
     for s in BOTH:
+        assert list(table.loc[s].index) == [*CONTROLS, "(retrained, no vector)"]
+        goal = table.loc[s, "(retrained, no vector)"]
+        assert goal["UA (%)"] == pct(1 - values(noise, "retrain", "acc_forget", [s])) and goal["Avg.Gap (0 is best)"] == "0.0 ± 0.0"
+        for heading, key, digits, scale in (("RA (%)", "acc_retain", 1, 100), ("TA (%)", "acc_test", 1, 100),
+                                            ("MIA-Efficacy (%)", ATTACK, 1, 100), ("AUC confidence", "auc_confidence", 2, 1)):
+            assert goal[heading] == pct(values(noise, "retrain", key, [s]), digits, scale), (s, heading)
         for name in ("as in the paper", "vector removed", "pixels clamped to [0, 1]"):
             row = table.loc[s, name]
             assert row["UA (%)"] == pct(1 - rows(noise, s, "controls", "control", name, "acc_forget"))
@@ -134,8 +155,9 @@ def test_the_settings_in_use_are_the_preset_s():
     table = text.in_use(World()).frame.set_index(["method", "scenarios"])
     wanted = {(label(m), kind): {k: str(v) for k, v in preset()["methods"][m][kind].items()} for m in (MINE, MIXED)
               for kind in ("class", "random")}
-    assert {at: {k: v for k, v in row.items() if v != "–"} for at, row in table.to_dict("index").items()} == wanted
-    assert table.loc[label(MIXED), "class"]["gamma"] == "–" and len(text.in_use(World(without=(MIXED,))).frame) == 4
+    names = set().union(*wanted.values())
+    assert table.to_dict("index") == {at: {k: own.get(k, "default") for k in names} for at, own in wanted.items()}
+    assert table.loc[label(MIXED), "class"]["gamma"] == "default" and len(text.in_use(World(without=(MIXED,))).frame) == 4
 
 
 # --- the prediction box
@@ -194,17 +216,27 @@ def test_a_side_without_a_reason_is_one_that_no_number_can_reach():
 def test_the_answer_is_made_of_measured_numbers(noise):
     found = repr(text.answer(noise))
     lost = interval(values(noise, MINE, "acc_test", SINGLE) - values(noise, "retrain", "acc_test", SINGLE))
-    assert found.startswith("*We measured* (preset made up, n = 3)")
+    assert found.startswith("*We measured* (preset made up, n = 3, mean of 3 classes). **A class:** with its vector ")
     assert (f"with its vector {pct(1 - values(noise, MINE, 'acc_forget', SINGLE))} % of its images are misread, and TA against retraining "
             f"is {comparison(lost)} ({lost.text()} points)") in found
-    assert (f"UA {pct(1 - values(noise, MINE, 'acc_forget', [RANDOM]))} %, retrained "
-            f"{pct(1 - values(noise, 'retrain', 'acc_forget', [RANDOM]))} %") in found
+    ua, ra = ({m: pct(of_metric(values(noise, m, key, [RANDOM]))) for m in (MINE, "retrain")} for key, of_metric in
+              (("acc_forget", lambda v: 1 - v), ("acc_retain", lambda v: v)))
+    assert (f" points). **Random samples:** UA {ua[MINE]} %, retrained {ua['retrain']} %, but RA {ra[MINE]} against {ra['retrain']} %. "
+            "**Beside methods") in found
     median = interval(gaps(noise, MINE, RANDOM) - np.median([gaps(noise, m, RANDOM) for m in there(noise, RANDOM)], axis=0))
     assert f"random samples: {comparison(median)} ({median.text()} points)." in found
     worse = repr(text.answer(World(edit=every(on(SINGLE, MINE, acc_test=plus(0.05)), on(SHARED, MINE, mia_confidence=0.1)))))
     assert "TA against retraining is " in worse and "one class: higher (" in worse and "random samples: lower (" in worse
     assert worse.endswith("by its answers, not shown; by its weights, no.")
     assert repr(text.answer(World(seeds=2))).endswith("by its answers, yes; by its weights, no.")
+
+
+def test_the_answer_counts_its_classes_and_leaves_out_what_was_not_run():
+    two = repr(text.answer(World(scenarios=dict.fromkeys((*SHARED, RANDOM), "digits"), studies=[])))
+    assert "n = 3, mean of 2 classes)" in two and two.count("**Random samples:** UA 16.0 ± 0.0 %, retrained 20.0 ± 0.0 %, but RA 94.0") == 1
+    none = repr(text.answer(World(scenarios=dict.fromkeys(SINGLE, "digits"), studies=[])))
+    assert "points). **Beside methods" in none and "one class: lower (" in none
+    assert not re.search("random samples|retrained|not available|nan", none, re.I)
 
 
 def test_one_glance_has_every_method(noise):

@@ -12,6 +12,7 @@ from fvectors import (
     ATTACK,
     BOTH,
     CLASS,
+    CONTROLS,
     FOUR,
     MINE,
     MIXED,
@@ -73,25 +74,26 @@ def test_controls_are_compared_scenario_by_scenario(noise):
     wrong, used = said("wrong_way", noise), said("controls", noise)
     hits = 0
     for s in BOTH:
-        of_control = {n: {k: rows(noise, s, "controls", "control", n, k) for k in FOUR} for n in
-                      ("as in the paper", "noise of the same norm", "learned without retain loss", "on the forget set alone",
-                       "attack fitted to clean images", "pixels clamped to [0, 1]", "vector removed")}
+        of_control = {n: {k: rows(noise, s, "controls", "control", n, k) for k in FOUR} for n in CONTROLS}
         ua = {n: 1 - v["acc_forget"] for n, v in of_control.items()}
         ra, mia = ({n: v[k] for n, v in of_control.items()} for k in ("acc_retain", ATTACK))
         paper, some, off = "as in the paper", "noise of the same norm", "vector removed"
         only, clamped = "on the forget set alone", "pixels clamped to [0, 1]"
         auc = rows(noise, s, "controls", "control", only, "auc_confidence")
-        assert (f"{s}: UA (%) of noise against no vector {versus(ua[some], ua[off])}, against the vector {versus(ua[some], ua[paper])}; RA "
-                f"(%) of noise against the vector {versus(ra[some], ra[paper])}, of the vector without retain term "
-                f"{versus(ra['learned without retain loss'], ra[paper])}") in wrong
+        pairs = list(zip(of(noise, MINE, s, "controls"), of(noise, "retrain", s), strict=True))
+        gap = {n: np.array([gap_of(next(x for x in r.rows if x["control"] == n), b) for r, b in pairs]) for n in (paper, clamped)}
+        little = interval(ua[some] - ua[off]).low <= 0 <= interval(ra[some] - ra[off]).high
+        assert (f"{s}: noise does little: **{'yes' if little else 'no'}**. UA (%) of noise against no vector {versus(ua[some], ua[off])}, "
+                f"against the vector {versus(ua[some], ua[paper])}; RA (%) of noise against the vector {versus(ra[some], ra[paper])}, of "
+                f"the vector without retain term {versus(ra['learned without retain loss'], ra[paper])}") in wrong
         assert (f"{s}: on the forget set alone RA (%) {versus(ra[only], ra[paper])}, and there the AUC is {pct(auc, 2, 1)}; MIA-Efficacy "
                 f"(%), fitted to clean images {versus(mia['attack fitted to clean images'], mia[paper])}; clamped, UA (%) "
-                f"{versus(ua[clamped], ua[paper])} and RA (%) {versus(ra[clamped], ra[paper])}") in used
+                f"{versus(ua[clamped], ua[paper])} and Avg.Gap {versus(gap[clamped], gap[paper])}") in used
         hits += sum(np.isclose(1 - ua["vector removed"], values(noise, "original", "acc_forget", [s]), atol=1e-9))
     assert hits == 0 and "without the vector, UA is the original's in **0 of 6** runs" in used
 
 
-def test_a_removed_vector_is_counted_run_by_run(good):
+def test_controls_are_counted_run_by_run_and_compared_both_ways(good):
     assert "without the vector, UA is the original's in **6 of 6** runs" in said("controls", good)
     one = rows_of("controls", lambda r: r["control"] == "vector removed", RANDOM, 1, acc_forget=plus(-0.01))
     assert "without the vector, UA is the original's in **5 of 6** runs" in said("controls", edit=one)
@@ -99,6 +101,29 @@ def test_a_removed_vector_is_counted_run_by_run(good):
         "wrong_way", good)
     much = rows_of("controls", lambda r: r["control"].startswith("noise"), CLASS, acc_forget=0.0)
     assert "against the vector 100.0 ± 0.0 against 98.0 ± 0.0: **higher**" in said("wrong_way", edit=much)
+    # clamped pixels: a quarter of 15 + 1 + 2 + 15 points; then of 2 alone
+    assert "and Avg.Gap 8.3 ± 0.0 against 2.3 ± 0.0: **higher**. random" in said("controls", good)
+    near = rows_of("controls", lambda r: r["control"].startswith("pixels"), CLASS, acc_forget=0.0, acc_retain=0.97, mia_confidence=1.0)
+    assert "and Avg.Gap 0.5 ± 0.0 against 2.3 ± 0.0: **lower**. random" in said("controls", edit=near)
+
+
+@pytest.mark.parametrize("word, some, none", [
+    ("no", {}, {}), ("yes", {"acc_forget": 1.0, "acc_retain": 1.0}, {}), ("no", {"acc_forget": 0.9, "acc_retain": 1.0}, {}),
+    ("no", {"acc_forget": 1.0, "acc_retain": 0.9}, {}), ("yes", {}, {"acc_forget": 0.8, "acc_retain": 0.9})])
+def test_noise_does_little_unless_it_forgets_or_harms(word, some, none):
+    """Without a vector the model reads every image in this world (but for the last case)."""
+    told = said("wrong_way", edit=every(*(rows_of("controls", lambda r, n=name: r["control"] == n, CLASS, **to) for name, to in
+                                          (("noise of the same norm", some), ("vector removed", none)))))
+    assert f"class:3: noise does little: **{word}**. UA (%) of" in told and "random:0.1: noise does little: **no**. UA (%) of" in told
+
+
+def test_noise_of_which_seeds_disagree_does_little_and_of_one_seed_nothing_is_said():
+    def disagree(spec, metrics, rows):
+        for row in rows:
+            if spec.study == "controls" and row["control"].startswith("noise"):
+                row.update(acc_forget=1.0 - 0.1 * (spec.seed == 1), acc_retain=1.0 - 0.1 * (spec.seed == 2))
+    assert said("wrong_way", edit=disagree).count("noise does little: **yes**") == 2
+    assert said("wrong_way", World(seeds=1)).count("noise does little: **not comparable**") == 2
 
 
 def test_methods_name_the_nearest_and_the_farthest_of_the_baselines(noise):
@@ -108,16 +133,16 @@ def test_methods_name_the_nearest_and_the_farthest_of_the_baselines(noise):
         median = interval(np.mean([gaps(noise, MINE, s) - np.median([gaps(noise, m, s) for m in there(noise, s)], axis=0)
                                    for s in scenarios], axis=0))
         lost = interval(values(noise, MINE, "acc_test", scenarios) - values(noise, "retrain", "acc_test", scenarios))
-        near, far = ranked[0], ranked[-1]
+        near, far, own = ranked[0], ranked[-1], {m: pct(mean_gap(noise, m, scenarios)) for m in (MINE, *ranked)}
         ua = {m: 1 - values(noise, m, "acc_forget", scenarios).mean() for m in (*ranked, "original", "retrain")}
         close = sum(abs(ua[m] - ua["retrain"]) <= 0.05 for m in ranked)
         nearer = sum(abs(ua[m] - ua["retrain"]) < abs(ua[m] - ua["original"]) for m in ranked)
         assert 0 < nearer and close < len(ranked)
-        assert (f"{name}: UA within 5 points of retrained for **{close}**, nearer to it than to the original for **{nearer} of "
-                f"{len(ranked)}** baselines. Avg.Gap of the vector {pct(mean_gap(noise, MINE, scenarios))}, nearest {label(near)} "
-                f"{pct(mean_gap(noise, near, scenarios))}, farthest {label(far)} {pct(mean_gap(noise, far, scenarios))}; against the "
-                f"baselines' median **{comparison(median)}** ({median.text()} points). Its TA against retrained **{comparison(lost)}** "
-                f"({lost.text()} points)") in found
+        expected = nearer < len(ranked) / 2 if scenarios == (RANDOM,) else close >= len(ranked) - 3
+        assert (f"{name}: as expected of the baselines: **{'yes' if expected else 'no'}** (UA within 5 points of retrained for {close}, "
+                f"nearer to it than to the original for {nearer} of {len(ranked)}). Avg.Gap of the vector {own[MINE]}, nearest "
+                f"{label(near)} {own[near]}, farthest {label(far)} {own[far]}; against the baselines' median **{comparison(median)}** "
+                f"({median.text()} points). Its TA against retrained **{comparison(lost)}** ({lost.text()} points)") in found
     worse = said("methods", edit=on(SHARED, MINE, mia_confidence=0.1))
     assert "median **higher**" in worse and "retrained **lower** (-3.0 ± 0.0 points)" in worse
     assert "median **lower**" in said("methods", World())
@@ -132,11 +157,33 @@ def test_a_baseline_that_works_on_one_class_alone_is_named(good):
 
 
 def test_close_to_retrained_is_within_five_points():
-    """Class: UA 100 retrained; 99, 98, 95 and 92 are the highest. Random samples: 20; 14, 12 and 40 are nearer than 0."""
-    assert "(mean of 3, 7): UA within 5 points of retrained for **3**, nearer to it than to the original for **10 of 10**" in said(
-        "methods", edit=end("gradient_ascent", acc_forget=0.0499))
-    assert "random samples: UA within 5 points of retrained for **0**, nearer to it than to the original for **3 of 9**" in said(
-        "methods", edit=end("salun", RANDOM, acc_forget=0.91))
+    """Class: UA 100 retrained; 99, 98, 95 and 92 are the highest. Random samples: 20; 14, 12 and 39 are nearer than 0."""
+    for ascent, close, salun, nearer in ((0.0499, 3, 0.91, 3), (0.0501, 2, 0.89, 4)):
+        found = said("methods", edit=every(on(SHARED, "gradient_ascent", acc_forget=ascent), end("salun", RANDOM, acc_forget=salun),
+                                           end("ssd", RANDOM, acc_forget=0.61)))
+        assert f"(UA within 5 points of retrained for {close}, nearer to it than to the original for 10 of 10)" in found
+        assert f"(UA within 5 points of retrained for 0, nearer to it than to the original for {nearer} of 9)" in found
+
+
+def test_one_class_is_as_expected_if_all_but_three_baselines_are_close():
+    """SSD, Class-F and gradient ascent are; then one method more at a time. Of two baselines it takes one."""
+    more = ("finetune", "l1_sparse", "random_labels", "salun")
+    for n, word in ((3, "no"), (4, "yes")):
+        found = said("methods", edit=every(*(on(SHARED, m, acc_forget=0.04) for m in ("gradient_ascent", *more[:n]))))
+        assert f"(mean of 3, 7): as expected of the baselines: **{word}** (UA within 5 points of retrained for {3 + n}, nearer" in found
+    for far, word, close in ((0.02, "yes", 1), (0.06, "no", 0)):
+        found = said("methods", World(edit=on(SHARED, "ssd", acc_forget=far), without=set(BASELINES) - {"finetune", "ssd"}))
+        assert f"(mean of 3, 7): as expected of the baselines: **{word}** (UA within 5 points of retrained for {close}, nearer" in found
+
+
+def test_random_samples_are_as_expected_if_fewer_than_half_of_the_baselines_are_nearer_to_retrained():
+    """Random labels, NegGrad+ and SSD are; then l1-sparse, then fine-tuning, of nine; or without influence, of eight."""
+    start = every(end("salun", RANDOM, acc_forget=0.91), end("ssd", RANDOM, acc_forget=0.61))
+    for n, word, without in ((1, "yes", ()), (2, "no", ()), (0, "yes", ("influence",)), (1, "no", ("influence",))):
+        more = [end(m, RANDOM, acc_forget=0.85) for m in ("l1_sparse", "finetune")[:n]]
+        found = said("methods", World(edit=every(start, *more), without=without))
+        assert re.search(rf"random samples: as expected of the baselines: \*\*{word}\*\* \(UA within 5 points of retrained for \d, nearer "
+                         rf"to it than to the original for {3 + n} of {9 - len(without)}\)", found), found
 
 
 def test_what_never_saw_random_samples_reads_them_like_test_images(noise, good):
@@ -211,11 +258,16 @@ def test_sweeps_compare_their_ends(noise, good):
     assert "UA 100.0 ± 0.0 against 60.0 ± 0.0: **higher**; RA 80.0 ± 0.0 against 98.0 ± 0.0: **lower**" in said("beta", good)
     found = said("tau", noise)
     assert "Avg.Gap at τ = 0 / 1 / 5: class:3 " in found
+    spread = []
     for s in BOTH:
         own = [[gap_of(x[v], b) for x, b in zip(swept(noise, "tau", s), of(noise, "retrain", s), strict=True)] for v in (0, 1, 5)]
         assert f"{s} " + " / ".join(pct(v) for v in own) in found
-    assert f"It changes by less than 2 points: **{HOLDS}**." in said("tau", good)
-    assert f"**{FAILS}**." in said("tau", edit=at("tau", 5, RANDOM, mia_confidence=plus(0.2)))
+        spread.append(np.ptp(own, axis=0))
+        assert spread[-1].mean() > np.ptp(np.mean(own, axis=1)) + 0.002         # within a seed, not between the means
+    assert f". Largest minus smallest within a seed: {pct(spread[0])}; {pct(spread[1])}; less than 2 points: " in found
+    assert f"within a seed: 0.5 ± 0.0; 0.8 ± 0.0; less than 2 points: **{HOLDS}**." in said("tau", good)
+    far = said("tau", edit=at("tau", 5, CLASS, acc_retain=0.54))                # 43 points off instead of 3; 8 + 40 over 4
+    assert f"within a seed: 10.0 ± 0.0; 0.8 ± 0.0; less than 2 points: **{FAILS}**." in far
 
 
 def test_shifts_are_counted_over_scenarios_and_strengths(noise, good):
@@ -254,9 +306,11 @@ def test_composition_compares_every_mix_with_the_learned_one(noise, good):
     found = said("composition", noise)
     ours, direct = gaps(noise, MIXED, RANDOM), gaps(noise, MINE, RANDOM)
     told = [f"{name} {versus(v, ours)}" for name, v in (("direct vector", direct), (MEAN, mixed(noise, MEAN)), (SUM, mixed(noise, SUM)))]
-    assert f"{RANDOM}, Avg.Gap against the learned mix: {'; '.join(told)}; a negative weight in **3 of 3** seeds, mean " in found
-    w = np.mean([[x["w"] for x in r.rows if x["row"] == "weight"] for r in of(noise, MIXED, RANDOM)], axis=0)
-    assert f"seeds, mean weights from {w.min():.2f} to {w.max():.2f}. " in found or found.endswith(f"from {w.min():.2f} to {w.max():.2f}.")
+    assert f"{RANDOM}, Avg.Gap against the learned mix: {'; '.join(told)}; a negative weight in **3 of 3** seeds, single " in found
+    for s, part in zip((UNION, RANDOM), found.split(f" {RANDOM}, "), strict=True):
+        w = [x["w"] for r in of(noise, MIXED, s) for x in r.rows if x["row"] == "weight"]
+        assert part.endswith(f" seeds, single weights from {min(w):.2f} to {max(w):.2f}.")
+    assert "single weights from -0.41 to 0.51." in said("composition", good)    # their means: -0.40 to 0.50
     assert f"{UNION}, Avg.Gap against the learned mix: direct vector {versus(gaps(noise, MINE, UNION), gaps(noise, MIXED, UNION))}" in found
     for edit in (weight(RANDOM, 1, w=abs), weight(RANDOM, 1, w=lambda v: max(v, 0))):
         told = said("composition", edit=edit)
@@ -264,7 +318,7 @@ def test_composition_compares_every_mix_with_the_learned_one(noise, good):
     assert f"{MEAN} 12.5 ± 0.0 against 3.1 ± 0.0: **higher**" in said("composition", good)
 
 
-def test_the_worst_hit_class_is_found(noise, good):
+def test_the_class_that_loses_most_is_found(noise, good):
     table = {}
     for r in of(noise, MINE, CLASS, "arithmetic"):
         for x in r.rows:
@@ -272,15 +326,18 @@ def test_the_worst_hit_class_is_found(noise, good):
                 table.setdefault((x["vector"], x["class"]), []).append(x["acc_test"])
     none, own, other = ([v for (i, c), v in table.items() if pick(i, c)] for pick in
                         (lambda i, c: i < 0, lambda i, c: i == c, lambda i, c: i >= 0 and i != c))
-    worst = min((k for k in table if k[0] >= 0 and k[0] != k[1]), key=lambda k: np.mean(table[k]))
+    lost = {(i, c): np.mean(table[-1, c]) - np.mean(v) for (i, c), v in table.items() if i >= 0 and i != c}
+    most = max(lost, key=lost.get)
     harm = interval(np.mean(other, axis=0) - np.mean(none, axis=0))
     angles = [statistics.mean(x["cosine"] for x in r.rows if x["row"] == "angle" and x["vector"] != x["class"])
               for r in of(noise, MINE, CLASS, "arithmetic")]
     assert said("cross", noise).endswith(
         f"accuracy (%) without a vector {pct(np.mean(none, axis=0))}, under the own class's {pct(np.mean(own, axis=0))}, under another's "
-        f"{pct(np.mean(other, axis=0))} (against none: **{comparison(harm)}**; at worst {100 * np.mean(table[worst]):.1f}, class "
-        f"{worst[1]} under the vector of {worst[0]}); cosine between two vectors {pct(angles, 2, 1)}.")
-    assert "(against none: **lower**; at worst 61.0, class 0 under the vector of 9)" in said("cross", good)
+        f"{pct(np.mean(other, axis=0))} (against none: **{comparison(harm)}**; most is lost by class {most[1]} under the vector of "
+        f"{most[0]}: {100 * lost[most]:.1f} points); cosine between two vectors {pct(angles, 2, 1)}.")
+    assert "(against none: **lower**; most is lost by class 0 under the vector of 9: 29.0 points)" in said("cross", good)
+    low = rows_of("arithmetic", lambda r: (r["row"], r.get("vector"), r.get("class")) == ("cross", -1, 0), acc_test=plus(-0.4))
+    assert "most is lost by class 9 under the vector of 0: 28.0 points)" in said("cross", edit=low)     # class 0 is still the lowest
 
 
 def test_transfer_saliency_and_single_images(noise, good):
@@ -288,6 +345,12 @@ def test_transfer_saliency_and_single_images(noise, good):
     gap = interval(kept[1] - kept[0])
     assert f"is {pct(kept[0])} % on training and {pct(kept[1])} % on unseen images: **{comparison(gap)}** ({gap.text()} points)" in said(
         "transfer", noise)
+    part = {s: values(noise, MINE, "acc_test_forget", [s]).mean() for s in SINGLE}
+    most = max(part, key=part.get)
+    assert said("transfer", noise).endswith(f" points); the largest part comes through of {most} ({100 * part[most]:.1f} %).")
+    for seed, largest in ((None, "class:8 (10.0 %)"), (1, "class:7 (6.0 %)")):                           # in one seed: 16 / 3 on average
+        more = every(end(MINE, "class:7", acc_test_forget=0.06), end(MINE, "class:8", seed, acc_test_forget=0.10))
+        assert f"the largest part comes through of {largest}." in said("transfer", edit=more)
     assert "**higher** (1.0 ± 0.0 points)" in said("transfer", good)
     assert "**lower** (-1.0 ± 0.0 points)" in said("transfer", edit=on(SINGLE, MINE, acc_test_forget=0.01))
     for m in (MINE, "retrain"):
