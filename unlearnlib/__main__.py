@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 import pandas as pd
 import yaml
 
 from . import data, papers, runs
 from .access import AccessError
+from .current import unless_current
 from .files import DamagedFile
 from .records import Spec, Store, frame
 
@@ -141,9 +143,14 @@ def notebook(arguments) -> None:
     from . import notebooks
     for name in _names(arguments.papers):
         papers.settings(name, arguments.preset, seeds=arguments.seeds)         # refused here in one sentence, not in a kernel
-        path = notebooks.in_place(name) if arguments.in_place else \
-            notebooks.execute(name, arguments.preset, recompute=arguments.recompute, seeds=arguments.seeds)
-        print(f"executed: {path}")
+        if arguments.in_place:
+            print(f"executed: {notebooks.in_place(name)}")
+            continue
+        given = {"recompute": arguments.recompute, "seeds": arguments.seeds}
+        path = notebooks.copy(name, arguments.preset)
+        work = partial(notebooks.execute, name, arguments.preset, **given)
+        changed = unless_current("notebook", name, arguments.preset, given, work, [path])
+        print(f"{'executed' if changed else 'nothing has changed since'}: {path}")
 
 
 def draw(arguments) -> None:
@@ -151,8 +158,13 @@ def draw(arguments) -> None:
         presets = [arguments.preset] if not arguments.committed else \
             [p for p in papers.PRESETS if p != "digits" and Store.reference(p, name).path.exists()]
         for preset in presets:
-            for done in papers.draw(papers.Session(name, preset, write=True)):
-                print(f"{name} {preset}: {done}")
+            if not unless_current("draw", name, preset, {}, partial(_draw, name, preset)):
+                print(f"{name} {preset}: nothing has changed since it was drawn")
+
+
+def _draw(name: str, preset: str) -> None:
+    for done in papers.draw(papers.Session(name, preset, write=True)):
+        print(f"{name} {preset}: {done}")
 
 
 def datasets(arguments) -> None:

@@ -13,13 +13,18 @@ def source(paper: str) -> Path:
     return ROOT / "notebooks" / f"{paper}.ipynb"
 
 
+def copy(paper: str, preset: str) -> Path:
+    """Where :func:`execute` leaves the executed copy: in the cache folder."""
+    return cache_root() / "notebooks" / preset / f"{paper}.ipynb"
+
+
 def execute(paper: str, preset: str, *, recompute: bool, seeds: int | None = None) -> Path:
-    """Run the notebook of a paper at a preset; figures and verdicts are written; returns the executed copy, in the cache folder.
+    """Run the notebook of a paper at a preset; figures and verdicts are written; returns the executed copy.
 
     A failed run leaves the previous copy alone and its own, up to the failing cell, beside it as ``.failed.ipynb``.
     """
     import papermill
-    target = cache_root() / "notebooks" / preset / f"{paper}.ipynb"
+    target = copy(paper, preset)
     target.parent.mkdir(parents=True, exist_ok=True)
     running = target.with_suffix(".failed.ipynb")
     parameters = {"preset": preset, "recompute": recompute, "write": True}
