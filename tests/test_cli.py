@@ -102,7 +102,7 @@ def test_the_sentence_names_what_there_is(refused):
     (["nabla_tau", "--data", "scipy_docs", "--method", "ssd"], "--data scipy_docs --method ssd leaves no run of nabla_tau",
      "among digits, scipy_docs, and"),
     (["lfssd", "--scenario", "class:3", "--data", "digits5"], "--scenario class:3 --data digits5 leaves", "among digits, and"),
-    (["--data", "cifar100"], "leaves no run of ispf, lfssd, nabla_tau at", "among digits, digits5, scipy_docs, and"),
+    (["--data", "cifar100"], "leaves no run of forget_vectors, ispf, lfssd, nabla_tau at", "among digits, digits5, scipy_docs, and"),
     (["--preset", "cifar10", "--data", "digits"], "at preset cifar10", "among cifar10")])
 def test_a_choice_that_leaves_nothing_to_run_is_refused(refused, nothing_computed, argv, asked, there):
     for dry in ([], ["--dry-run"]):
