@@ -216,7 +216,7 @@ def test_a_side_without_a_reason_is_one_that_no_number_can_reach():
 def test_the_answer_is_made_of_measured_numbers(noise):
     found = repr(text.answer(noise))
     lost = interval(values(noise, MINE, "acc_test", SINGLE) - values(noise, "retrain", "acc_test", SINGLE))
-    assert found.startswith("*We measured* (preset made up, n = 3, mean of 3 classes). **A class:** with its vector ")
+    assert found.startswith("*We measured* (preset made up, n = 3). **A class** (mean of 3): with its vector ")
     assert (f"with its vector {pct(1 - values(noise, MINE, 'acc_forget', SINGLE))} % of its images are misread, and TA against retraining "
             f"is {comparison(lost)} ({lost.text()} points)") in found
     ua, ra = ({m: pct(of_metric(values(noise, m, key, [RANDOM]))) for m in (MINE, "retrain")} for key, of_metric in
@@ -233,7 +233,8 @@ def test_the_answer_is_made_of_measured_numbers(noise):
 
 def test_the_answer_counts_its_classes_and_leaves_out_what_was_not_run():
     two = repr(text.answer(World(scenarios=dict.fromkeys((*SHARED, RANDOM), "digits"), studies=[])))
-    assert "n = 3, mean of 2 classes)" in two and two.count("**Random samples:** UA 16.0 ± 0.0 %, retrained 20.0 ± 0.0 %, but RA 94.0") == 1
+    assert "n = 3). **A class** (mean of 2)" in two
+    assert two.count("**Random samples:** UA 16.0 ± 0.0 %, retrained 20.0 ± 0.0 %, but RA 94.0") == 1
     none = repr(text.answer(World(scenarios=dict.fromkeys(SINGLE, "digits"), studies=[])))
     assert "points). **Beside methods" in none and "one class: lower (" in none
     assert not re.search("random samples|retrained|not available|nan", none, re.I)

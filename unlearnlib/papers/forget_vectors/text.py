@@ -195,8 +195,8 @@ def answer(session) -> Markdown:
     sampled = (f" **Random samples:** UA {ua['forget_vector'].text()} %, retrained {ua['retrain'].text()} %, but RA "
                f"{ra['forget_vector'].text()} against {ra['retrain'].text()} %." if len(random) else "")
     return Markdown(
-        f"*We measured* (preset {session.preset}, n = {vector.seed.nunique()}, mean of {vector.scenario.nunique()} classes). **A class:** "
-        f"with its vector {by_seed(vector, 1 - vector.acc_forget).text()} % of its images are misread, and TA against retraining is "
-        f"{comparison(lost)} ({lost.text()} points).{sampled} **Beside methods that change weights** (Avg.Gap against their median): "
-        f"{ranks}. **Without the vector** everything is back: it hides, it does not erase. **So:** by its answers, "
-        f"{'yes' if exists(session).status == HOLDS else 'not shown'}; by its weights, no.")
+        f"*We measured* (preset {session.preset}, n = {vector.seed.nunique()}). **A class** (mean of {vector.scenario.nunique()}): with "
+        f"its vector {by_seed(vector, 1 - vector.acc_forget).text()} % of its images are misread, and TA against retraining is "
+        f"{comparison(lost)} ({lost.text()} points).{sampled} **Beside methods that change weights** (Avg.Gap against their median, on "
+        f"the classes that all ran on): {ranks}. **Without the vector** everything is back: it hides, it does not erase. **So:** a "
+        f"class, by its answers, {'yes' if exists(session).status == HOLDS else 'not shown'}; by its weights, no.")
