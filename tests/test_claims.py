@@ -323,3 +323,7 @@ def test_random_forgetting_is_measured_on_the_forgotten_samples_and_the_whole_te
     found = with_paper_metrics(rows)
     assert found.D_r.tolist() == [0.1, 0.1, 0.2] and found.D_f.tolist() == [0.3, 0.3, 0.4] and found.MIA.tolist() == [0.5] * 3
     assert "D_r" not in rows
+
+
+def test_a_claim_without_any_part_is_untested():
+    assert claims.weakest() == claims.always([], bool, "") == claims.untested(claims.NO_RUN)

@@ -235,10 +235,9 @@ def test_transfer_has_training_and_unseen_images_class_by_class(noise, drawn):
 
 def test_maps_and_single_images(noise, drawn):
     figure, numbers = drawn("saliency")
-    for m, part in itertools.product((MINE, "retrain"), ("forget", "retain")):
-        seeds = [next(x["correlation"] for x in r.rows if (x["row"], x["model"], x["part"]) == ("correlation", m, part))
-                 for r in of(noise, MINE, CLASS, "saliency")]
-        is_interval(one(numbers, model=m, part=part), seeds)
+    maps = [x for x in of(noise, MINE, CLASS, "saliency")[0].rows if x["row"] == "map"]
+    assert [(x.model, x.role, x.map) for x in numbers.itertuples()] == [(x["model"], x["role"], x["map"]) for x in maps]
+    assert set(numbers.seed) == {0}                                             # one network is shown, and the stamp says so
     assert [figure.axes[k].get_title(loc="center") for k in (5, 10, 15)] == ["says 3", "says 5", "says 4"]     # made up so
     assert "role 0" in figure.axes[0].get_title(loc="center") and len(figure.axes) == 20
     for name, kind in (("strip", "strip"), ("forgotten", "forgotten")):

@@ -115,7 +115,7 @@ def test_filtering_quotes_first_and_last_epoch(world):
     assert read(world, "filtering") == (
         "*We measured:* IS lowers the share of the class: **holds**; it grows under GKT: **holds** (from GKT "
         f"{at(world, 'predicted_forget', 1)('gkt_dfq')} to GKT {share('gkt_dfq')} %; last epoch: {listed(['is_gkt', 'pf', 'ispf'], share)} "
-        f"%); IS lets more through the gate: **{status(np.subtract(*kept))}**. Without a gate, last minus first epoch: "
+        f"%); IS lets more through the gate: **{status(np.subtract(*kept))}**. Without GKT's gate, last minus first epoch: "
         f"{', '.join(f'{label(m)} **{comparison(g)}** ({g.text()} points)' for m, g in rise.items())}.")
 
 

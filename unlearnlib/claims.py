@@ -82,6 +82,9 @@ class Claim:
     test: Callable[..., Verdict]
 
 
+NO_RUN = "no run of this preset tests it"
+
+
 def untested(why: str) -> Verdict:
     return Verdict(UNTESTED, why)
 
@@ -99,13 +102,16 @@ def always(values: Sequence[float], ok: Callable[[float], bool], evidence: str) 
     """Holds if ``ok`` is true of every value, does not hold if it is false of any."""
     values = list(values)
     if not values:
-        return untested("no run of this preset tests it")
+        return untested(NO_RUN)
     passed = sum(bool(ok(v)) for v in values)
     return Verdict(HOLDS if passed == len(values) else FAILS, f"{evidence}: {passed} of {len(values)} models")
 
 
 def weakest(*verdicts: Verdict) -> Verdict:
-    """All parts of a compound claim: it holds if all hold, fails if one fails; the evidence of every part is kept."""
+    """All parts of a compound claim: it holds if all hold, fails if one fails; the evidence of every part is kept. Without any part,
+    nothing was tested."""
+    if not verdicts:
+        return untested(NO_RUN)
     order = (FAILS, UNTESTED, OPEN, HOLDS)
     status = min((v.status for v in verdicts), key=order.index)
     return Verdict(status, "; ".join(v.evidence for v in verdicts))

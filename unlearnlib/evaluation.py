@@ -50,10 +50,11 @@ class Cost:
         return self.images / self.training_images
 
 
-def apply(spec: Spec, watch: Callback | None = None) -> tuple[nn.Module, dict]:
+def apply(spec: Spec, watch: Callback | None = None, **given) -> tuple[nn.Module, dict]:
     """The unlearned model of a spec and what it cost: ``{"seconds", "epochs"}``, evaluation excluded, device synchronised.
 
-    ``watch`` follows the method's steps through its callback (a reference model has none).
+    ``watch`` follows the method's steps through its callback (a reference model has none). ``given`` goes to the method beside its
+    hyper-parameters: what it would otherwise compute first.
     """
     if spec.method in ("original", "retrain"):
         model, meta = reference.trained(spec.original if spec.method == "original" else spec.retrained)
@@ -64,7 +65,7 @@ def apply(spec: Spec, watch: Callback | None = None) -> tuple[nn.Module, dict]:
     cost = Cost(len(spec.split().data.train_labels), watch)
     reference.synchronise()
     started = time.perf_counter()
-    model = method(spec.method).run(original, access, generator=spec.generator(), callback=cost, **spec.hyper_parameters)
+    model = method(spec.method).run(original, access, generator=spec.generator(), callback=cost, **spec.hyper_parameters, **given)
     reference.synchronise()
     return model, {"seconds": time.perf_counter() - started - cost.watching, "epochs": cost.epochs}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ...claims import HOLDS, Claim, Interval, Verdict, always, interval, paired, weakest, within
+from ...claims import HOLDS, NO_RUN, Claim, Interval, Verdict, always, interval, paired, untested, weakest, within
 from ...tables import with_distance
 
 CLOSE, AS_MUCH, FORGOTTEN, GAPS, LITTLE = 0.05, 0.10, 0.90, 0.03, 0.02
@@ -53,15 +53,10 @@ def by_seed(frame: pd.DataFrame, value: pd.Series) -> Interval:
     return interval(value.groupby(frame.seed).mean())
 
 
-def each(parts: list[Verdict]) -> Verdict:
-    """All parts of a claim, of which a preset may have none."""
-    return weakest(*parts or [always([], bool, "")])
-
-
 def extreme(parts: list[tuple[str, Interval]], low: float, high: float, what: str, largest: bool) -> Verdict:
     """All of many intervals within [low, high]; the evidence names the one that comes closest to failing."""
     if not parts:
-        return always([], bool, what)
+        return untested(NO_RUN)
     verdicts = [within(value, low, high, "") for _, value in parts]
     name, value = (max if largest else min)(parts, key=lambda part: part[1].mean)
     passed = sum(v.status == HOLDS for v in verdicts)
@@ -91,7 +86,7 @@ def _ranked(session, metric: str, rank, what: str) -> Verdict:
     for name, part in compared(session).items():
         gap = against(part, metric, rank)
         parts.append(within(gap, -1, 1e-9, f"{name}, {what}: {gap.text()} points"))
-    return each(parts)
+    return weakest(*parts)
 
 
 def competitive(session) -> Verdict:
@@ -114,7 +109,7 @@ def attacks(session) -> Verdict:
     for name, part in compared(session).items():
         gap = against(attack_gaps(part), "mia_gap", lambda w: w.apply(lambda row: row.nsmallest(2).iloc[-1], axis=1))
         parts.append(within(gap, -1, 1e-9, f"{name}, gap of MIA-Efficacy minus the second smallest of a baseline: {gap.text()} points"))
-    return each(parts)
+    return weakest(*parts)
 
 
 def loses(session) -> Verdict:
@@ -123,7 +118,7 @@ def loses(session) -> Verdict:
         gaps = [(f"{m}, {name}", paired(part, metric, "forget_vector", m)) for name, part in compared(session).items() for m in TUNED
                 if (part.method == m).any()]
         parts.append(extreme(gaps, -1, 0, f"{text} below that of a baseline trained on D_r", largest=True))
-    return each(parts)
+    return weakest(*parts)
 
 
 def sweep(session, name: str, kind: str = "") -> pd.DataFrame:
@@ -134,10 +129,10 @@ def sweep(session, name: str, kind: str = "") -> pd.DataFrame:
 
 def together(session) -> Verdict:
     if not session.has("beta"):
-        return always([], bool, "")
+        return untested(NO_RUN)
     rows = sweep(session, "beta", "random")
     if rows.empty:
-        return always([], bool, "")
+        return untested(NO_RUN)
     r = interval([(1 - part.acc_forget).corr(1 - part.acc_retain) for _, part in rows.groupby("seed")])
     return within(r, 0, 2, f"correlation of UA with 100 - RA over beta, random samples: {r.text(2, 1)}")
 
@@ -158,7 +153,7 @@ def weights(session) -> pd.DataFrame:
 def negative(session) -> Verdict:
     rows = weights(session)
     if rows.empty:
-        return always([], bool, "")
+        return untested(NO_RUN)
     lowest = rows[rows.scenario.str.startswith("random")].groupby(["scenario", "seed"]).w.min()
     return always(lowest, lambda w: w < 0, "a negative weight among the learned ones, random samples")
 
@@ -175,7 +170,7 @@ def mixes(session) -> pd.DataFrame:
 
 def searched(session) -> Verdict:
     if weights(session).empty:
-        return always([], bool, "")
+        return untested(NO_RUN)
     every = mixes(session).rename(columns={"mix": "method"})
     every = every[every.scenario.str.startswith("random")]
     parts = [(name, paired(every, "avg_gap", name, "learned w")) for name in ("mean (w = 1/K)", "sum (w = 1)")]
@@ -195,7 +190,7 @@ def shifted(session) -> pd.DataFrame:
 def resilient(session) -> Verdict:
     """Retrained and approximate methods: UA and MIA fall by at most 2 points, RA and TA fall."""
     if not session.has("shift"):
-        return always([], bool, "")
+        return untested(NO_RUN)
     change = shifted(session)
     change, parts = change[~change.method.isin(["original", *VECTORS])], []
     for metric, low, high, text in (("UA", -LITTLE, 1, "UA not below unshifted by more than 2 points"),
@@ -203,14 +198,14 @@ def resilient(session) -> Verdict:
         moved = [(" ".join(key), interval(part.groupby("seed")[metric].mean()))
                  for key, part in change.groupby(["method", "scenario", "shift", "strength"])]
         parts.append(extreme(moved, low, high, text, largest=high == 0))
-    return each(parts)
+    return weakest(*parts)
 
 
 def transfers(session) -> Verdict:
     """As a share of what the original recognises: it knows fewer unseen images, so fewer points can be taken from them."""
     one, taken = single(session), {}
     if one.empty:
-        return always([], bool, "")
+        return untested(NO_RUN)
     for metric in ("acc_forget", "acc_test_forget"):
         table = one.pivot_table(index=["scenario", "seed"], columns="method", values=metric)
         taken[metric] = 1 - table.forget_vector / table.original
@@ -223,7 +218,7 @@ def transfers(session) -> Verdict:
         change = change[(change.method == "forget_vector") & change.scenario.str.startswith("class") & (change["shift"] != "PGD")]
         moved = [(" ".join(key), interval(part.groupby("seed").UA.mean())) for key, part in change.groupby(["shift", "strength"])]
         parts.append(extreme(moved, -AS_MUCH, 1, "UA on noisy or deformed images not lower by more than 10 points", largest=False))
-    return each(parts)
+    return weakest(*parts)
 
 
 def parameters(session) -> Verdict:
@@ -238,19 +233,19 @@ def parameters(session) -> Verdict:
 
 def insensitive(session) -> Verdict:
     if not session.has("tau"):
-        return always([], bool, "")
+        return untested(NO_RUN)
     rows, parts = sweep(session, "tau"), []
     for scenario, part in rows.groupby("scenario"):
         spread = part.groupby("seed").avg_gap.agg(lambda v: v.max() - v.min())
         i = interval(spread)
         parts.append(within(i, 0, LITTLE, f"{scenario}, largest minus smallest Avg.Gap over tau: {i.text()} points"))
-    return each(parts)
+    return weakest(*parts)
 
 
 def traded(session) -> Verdict:
     """Largest against smallest beta."""
     if not session.has("beta"):
-        return always([], bool, "")
+        return untested(NO_RUN)
     rows, parts = sweep(session, "beta"), []
     for scenario, part in rows.groupby("scenario"):
         wide = part.pivot_table(index="seed", columns="value", values=["acc_forget", "acc_retain", "acc_test"])
@@ -258,12 +253,12 @@ def traded(session) -> Verdict:
             values = wide[metric]
             i = interval(sign * (values[values.columns.max()] - values[values.columns.min()]))
             parts.append(within(i, low, high, f"{scenario}, {text} at the largest minus the smallest beta: {i.text()} points"))
-    return each(parts)
+    return weakest(*parts)
 
 
 def looks_away(session) -> Verdict:
     if not session.has("saliency"):
-        return always([], bool, "")
+        return untested(NO_RUN)
     rows = of_row(session, "saliency", "correlation")
     rows = rows[rows.model == "forget_vector"]
     wide = rows.pivot_table(index="seed", columns="part", values="correlation")
@@ -277,7 +272,7 @@ def not_cheaper(session) -> Verdict:
     for name, part in compared(session).items():
         gap = paired(part, "epochs", "forget_vector", "finetune")
         parts.append(within(gap, 0, 1e9, f"{name}, training-epoch equivalents, vector minus fine-tuning: {gap.text(1, 1)}"))
-    return each(parts)
+    return weakest(*parts)
 
 
 CLAIMS = (

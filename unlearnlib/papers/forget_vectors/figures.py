@@ -302,8 +302,7 @@ def saliency(session):
     for ax, text in zip(axes[:, 0], ("image", *(label(m) for m in models)), strict=True):
         ax.text(-0.1, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
     figure.suptitle("What speaks for the true label? (bright: much; one scale a column; one network)", fontsize=12, x=0.01, ha="left")
-    r = of_row(session, "saliency", "correlation")
-    return figure, summarise(r, ["model", "part"], "correlation")
+    return figure, rows[["seed", "model", "role", "part", "image", "label", "predicted", "map"]]
 
 
 def _legend(figure, axes) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ... import attacks, data, evaluation, metrics, models, reference, saliency, shifts, train
 from ...evaluation import Outcome
 from ...files import once
-from ...methods import method
 from ...methods.forget_vectors import ForgetVector, compose
 from ...records import Spec, canonical
 from ..studies import Study, five, method_epochs, single_images
@@ -88,12 +87,8 @@ def applied(spec: Spec) -> tuple[nn.Module, dict]:
     if spec.method != "forget_vector_composed":
         return evaluation.apply(spec)
     vectors, before = class_vectors(spec, spec.settings["class_settings"])
-    cost = evaluation.Cost(len(spec.split().data.train_labels))
-    started = reference.synchronise() or evaluation.time.perf_counter()
-    model = method(spec.method).run(reference.trained(spec.original)[0], spec.split().access(), generator=spec.generator(), callback=cost,
-                                    vectors=vectors, **spec.hyper_parameters)
-    reference.synchronise()
-    return model, {"seconds": evaluation.time.perf_counter() - started, "epochs": cost.epochs, "epochs_vectors": before}
+    model, timing = evaluation.apply(spec, vectors=vectors)
+    return model, timing | {"epochs_vectors": before}
 
 
 def unlearn(spec: Spec) -> Outcome:

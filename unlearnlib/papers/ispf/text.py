@@ -171,7 +171,7 @@ def _filtering(session) -> str:
     return (f"IS lowers the share of the class: **{inhibited(session).status}**; it grows under GKT: **{class_grows(session).status}** "
             f"(from {_epoch(session, ['gkt_dfq'], 'predicted_forget', 'first')} to {_epoch(session, ['gkt_dfq'], 'predicted_forget')} %; "
             f"last epoch: {_epoch(session, ['is_gkt', 'pf', 'ispf'], 'predicted_forget')} %); IS lets more through the gate: "
-            f"**{more_kept(session).status}**. Without a gate, last minus first epoch: {_rise(session, ['blockf', 'pf', 'dfkd'])}.")
+            f"**{more_kept(session).status}**. Without GKT's gate, last minus first epoch: {_rise(session, ['blockf', 'pf', 'dfkd'])}.")
 
 
 def _rise(session, methods: list[str]) -> str:
