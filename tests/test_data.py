@@ -294,9 +294,24 @@ def test_lists_of_data_sets():
     assert set(data.FETCHED) == {"cifar10", "cifar100", "goemotions", "svhn"} and set(data.FETCHED) <= set(data.DATASETS)
 
 
-def test_unknown_data_set(one_sentence):
-    with pytest.raises(DataError, match="'mnist'") as error:
-        load("mnist")
+@pytest.mark.parametrize("name", ["digits", "digits5", "scipy_docs"])
+def test_a_few_samples_of_a_data_set_are_the_first_of_every_class_in_turn(name):
+    whole, few = load(name), load(f"{name}-23")
+    assert few.name == f"{name}-23" and few.fingerprint != whole.fingerprint and few.words == whole.words
+    assert [len(y) for y in (few.train_labels, few.val_labels, few.test_labels, few.train_images, few.test_fine)] == [23] * 5
+    for part, labels in (("train", whole.train_fine), ("test", whole.test_fine), ("val", whole.val_labels)):
+        by_class = [(labels == c).nonzero().flatten().tolist() for c in labels.unique()]
+        wanted = [members[k] for k in range(23) for members in by_class if k < len(members)][:23]
+        assert torch.equal(getattr(few, f"{part}_images"), getattr(whole, f"{part}_images")[wanted]), part
+        assert torch.equal(getattr(few, f"{part}_labels"), getattr(whole, f"{part}_labels")[wanted]), part
+    many = load(f"{name}-1000000")
+    assert len(many.train_labels) == len(whole.train_labels) and len(many.test_labels) == len(whole.test_labels)
+
+
+@pytest.mark.parametrize("name", ["mnist", "digits-", "digits-0", "digits-ten", "mnist-9", "digits-9-9"])
+def test_unknown_data_set(one_sentence, name):
+    with pytest.raises(DataError, match=f"'{name}'") as error:
+        load(name)
     assert all(name in one_sentence(error) for name in data.DATASETS)
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from functools import partial
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import pandas as pd
 import yaml
+from tqdm import tqdm
 
 from . import data, papers, runs
 from .access import AccessError
@@ -88,9 +93,34 @@ def run(arguments) -> None:
         if arguments.dry_run:
             continue
         with runs.pool(arguments.jobs if missing else 1) as executor:
-            runs.runs(specs, store, reuse=reuse, executor=executor)
+            done = runs.runs(specs, store, reuse=reuse, executor=executor)
         if missing:
-            print(f"  done: {store.path}", flush=True)
+            peak = max(r.timing.get("memory", 0) for r in done if r.spec in missing)
+            print(f"  done: {store.path}\n  peak memory of a run: {peak:,.0f} MiB", flush=True)
+
+
+def rehearse(arguments) -> int:
+    """Every run of the papers once at the least budget: does it run on this machine, in how much memory? Nothing is kept."""
+    lacking = False
+    with TemporaryDirectory() as place, patch.dict(os.environ, UNLEARNLIB_DATA=str(data.data_root()), UNLEARNLIB_CACHE=place):
+        for name in _names(arguments.papers):
+            values = papers.settings(name, arguments.preset, **_overrides(arguments))
+            specs = papers.paper(name).plan(papers.rehearsal(values, arguments.samples))
+            specs = [s for s in specs if arguments.method in (None, s.method)]
+            print(f"{name} at preset {arguments.preset}: {len(specs)} runs, 1 seed, {arguments.samples} samples, least budget", flush=True)
+            rows = []
+            try:
+                for spec in tqdm(specs, disable=None, leave=False):
+                    started = time.perf_counter()
+                    memory = runs.compute(spec).timing["memory"]
+                    rows.append((spec.data, spec.model, spec.study, spec.method, time.perf_counter() - started, memory))
+            except data.DataError as error:
+                print(f"  {error}")
+                lacking = True
+            table = pd.DataFrame(rows, columns=["data", "model", "study", "method", "seconds", "MiB"])
+            shown = table.groupby(list(table.columns[:4])).max().reset_index()
+            print(shown.to_markdown(index=False, floatfmt=".1f"), flush=True)
+    return int(lacking)
 
 
 def status(arguments) -> None:
@@ -232,6 +262,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a number of the preset (repeatable)")
     sub.add_argument("--recompute", action="store_true", help="do not read the committed reference records: really run everything")
     sub.add_argument("--dry-run", action="store_true", help="say what would be computed, and stop")
+    sub = command("rehearse", rehearse, "run everything once on few samples and the least budget: does it run here, in how much memory?")
+    sub.add_argument("--samples", type=int, default=256, help="training, validation and test samples of each data set (default: 256)")
+    sub.add_argument("--method", help="only this method's runs")
+    sub.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a number of the preset (repeatable)")
+    sub.set_defaults(seeds=None)
     command("status", status, "what is computed, missing, stale", preset=False)
     command("verify", verify, "compare this machine's records with the reference")
     command("records", records, "take this machine's records as the new reference")

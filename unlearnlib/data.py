@@ -105,19 +105,42 @@ def load(name: str, *, noise: float = DIGITS_NOISE) -> Data:
         (paragraphs of SciPy's documentation, label = sub-package; see :func:`unlearnlib.text.documentation`), ``goemotions`` (27
         emotions and neutral, several labels a comment; from :func:`data_root`), ``goemotions_bpe`` (the same with RoBERTa's tokens;
         needs the extra ``roberta``).
+        Any of them with a number behind, ``cifar10-256``: at most so many of its training, validation and test samples, the first
+        of each (fine) class in turn; to try something out.
     noise: standard deviation of the Gaussian noise that is added once to the digits, on the [0, 1] scale; 0 for clean ones.
 
     Raises
     ------
     DataError: unknown name, or files that are missing or damaged; the message says how to get them.
     """
-    if name not in DATASETS:
-        raise DataError(f"data set is {name!r}; it must be one of {', '.join(DATASETS)}: correct the name.")
+    whole, dash, number = name.partition("-")
+    if whole not in DATASETS or dash and not re.fullmatch(r"[1-9]\d*", number):
+        raise DataError(f"data set is {name!r}; it must be one of {', '.join(DATASETS)}, or one with a number behind, like "
+                        f"{DATASETS[0]}-256: correct the name.")
+    if dash:
+        return _few(load(whole, noise=noise), name, int(number))
     if name.startswith("digits"):
         return _digits(name, noise)
     if name in IMAGES:
         return _svhn(name) if name == "svhn" else _cifar(name)
     return _scipy_docs(name) if name == "scipy_docs" else _goemotions(name)
+
+
+def _few(data: Data, name: str, n: int) -> Data:
+    parts = {part: _in_turn(getattr(data, labels))[:n] for part, labels in
+             (("train", "train_fine"), ("val", "val_labels"), ("test", "test_fine"))}
+    tensors = {key: value for key, value in vars(data).items() if isinstance(value, Tensor)}
+    return replace(data, name=name, **{key: value[parts[key.split("_")[0]]] for key, value in tensors.items()})
+
+
+def _in_turn(labels: Tensor) -> Tensor:
+    """Indices: the first sample of every class, then the second of every class, and so on; as they are for several labels a sample."""
+    if labels.ndim == 2:
+        return torch.arange(len(labels))
+    by_class = labels.argsort(stable=True)
+    sizes = labels.bincount()
+    rank = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)      # within its class
+    return by_class[rank.argsort(stable=True)]
 
 
 def _digits(name: str, noise: float) -> Data:
@@ -318,20 +341,30 @@ def _random_split(data: Data, scenario: str, text: str, n: int, seed: int) -> Sp
                  torch.zeros(len(data.test_labels), dtype=torch.bool, device=data.test_labels.device), ())
 
 
-def augment(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
-    """Random crop (zero padding) and horizontal flip, for a whole batch at once: ``(n, c, h, w)`` in and out, any dtype."""
+def moves(n: int, generator: torch.Generator, padding: int = 4) -> Tensor:
+    """What :func:`augment` draws for ``n`` images: ``(n, 3)`` int64 on the CPU, (rows down, columns right, mirrored or not)."""
+    shifts = [torch.randint(0, 2 * padding + 1, (n,), generator=generator) for _ in range(2)]
+    return torch.stack([*shifts, (torch.rand(n, generator=generator) < 0.5).long()], 1)
+
+
+def move(images: Tensor, drawn: Tensor, padding: int = 4) -> Tensor:
+    """Crops of the zero-padded images, mirrored where asked, as ``drawn`` says ``(n, 3)``: ``(n, c, h, w)`` in and out, any dtype."""
     if images.ndim != 4:
         raise ValueError(f"augment got inputs of shape {tuple(images.shape)}; it crops and flips images (n, c, h, w): leave augment out "
                          "of the recipe.")
     n, _, h, w = images.shape
     padded = torch.nn.functional.pad(images, (padding,) * 4)
-    dy, dx = (torch.randint(0, 2 * padding + 1, (n, 1, 1), generator=generator).to(images.device) for _ in range(2))
-    flip = torch.rand(n, 1, 1, generator=generator).to(images.device) < 0.5
-    rows = dy + torch.arange(h, device=images.device).view(1, h, 1)             # (n, h, 1)
+    down, right, mirrored = drawn.view(n, 3, 1, 1).unbind(1)                    # each (n, 1, 1)
+    rows = down + torch.arange(h, device=images.device).view(1, h, 1)           # (n, h, 1)
     columns = torch.arange(w, device=images.device).view(1, 1, w)
-    columns = dx + torch.where(flip, w - 1 - columns, columns)                  # (n, 1, w)
+    columns = right + torch.where(mirrored == 1, w - 1 - columns, columns)      # (n, 1, w)
     batch = torch.arange(n, device=images.device).view(n, 1, 1)
     return padded.permute(0, 2, 3, 1)[batch, rows, columns].permute(0, 3, 1, 2).contiguous()
+
+
+def augment(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
+    """Random crop (zero padding) and horizontal flip, for a whole batch at once: ``(n, c, h, w)`` in and out, any dtype."""
+    return move(images, moves(len(images), generator, padding).to(images.device, non_blocking=True), padding)
 
 
 def pixels(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

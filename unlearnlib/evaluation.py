@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from . import attacks, data, metrics, models, reference, train
+from . import attacks, data, devices, metrics, models, reference, train
 from .methods import method
 from .records import Spec
 from .train import Callback
@@ -40,7 +40,7 @@ class Cost:
     def __call__(self, *, images: float, backward: bool = True, **values) -> None:
         self.images += images * (1 if backward else FORWARD_SHARE)
         if self.watch:
-            reference.synchronise()
+            devices.synchronise()
             started = time.perf_counter()
             self.watch(images=images, backward=backward, **values)
             self.watching += time.perf_counter() - started
@@ -63,10 +63,10 @@ def apply(spec: Spec, watch: Callback | None = None, **given) -> tuple[nn.Module
     original, _ = reference.trained(spec.original)
     access = spec.split().access()
     cost = Cost(len(spec.split().data.train_labels), watch)
-    reference.synchronise()
+    devices.synchronise()
     started = time.perf_counter()
     model = method(spec.method).run(original, access, generator=spec.generator(), callback=cost, **spec.hyper_parameters, **given)
-    reference.synchronise()
+    devices.synchronise()
     return model, {"seconds": time.perf_counter() - started - cost.watching, "epochs": cost.epochs}
 
 
@@ -106,7 +106,7 @@ def measure(model: nn.Module, spec: Spec, also: Also | None = None) -> dict[str,
         "loss_test": float(metrics.cross_entropy(z_test[held_out], y_test[held_out]).mean()),
     }
     out |= attacks.population(z_train[forget], y_train[forget], z_test[held_out], y_test[held_out])
-    fresh = models.build(spec.model, d, spec.seed + FRESH_SEED).to(reference.device())
+    fresh = models.build(spec.model, d, spec.seed + FRESH_SEED).to(devices.device())
     out["zrf"] = metrics.zrf(z_train[forget], train.logits(fresh, d.train_images[s.forget]).cpu())
     out |= _divergences(z_train, z_test, spec, forget, retain)
     out["changed"] = changed_share(reference.trained(spec.original)[0], model)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .devices import layout
 from .text import PAD, pretrained
 
 
@@ -207,14 +208,10 @@ ARCHITECTURES = {
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """The global random state of the CPU and of ``device``, seeded; afterwards as it was before."""
-    cuda = torch.device(device).type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []):
+def seeded(seed: int) -> Iterator[None]:
+    """The CPU's global random state, seeded; afterwards as it was before."""
+    with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
         yield
 
 
@@ -245,6 +242,8 @@ def build(architecture: str, data, seed: int) -> nn.Module:
 def reinitialise(model: nn.Module, seed: int) -> nn.Module:
     """Draw every parameter and buffer of ``model`` anew, in place, through the modules' own ``reset_parameters``.
 
+    They are drawn on the CPU, so that a seed means the same network wherever the model is.
+
     Raises ValueError if some parameter belongs to a module without ``reset_parameters``: it would keep what it has learned.
     """
     reset = {id(p) for m in model.modules() if hasattr(m, "reset_parameters") for p in m.parameters(recurse=False)}
@@ -252,11 +251,13 @@ def reinitialise(model: nn.Module, seed: int) -> nn.Module:
     if kept:
         raise ValueError(f"parameters {', '.join(kept[:3])} belong to modules without reset_parameters() and would survive; "
                          "every parameter must be drawn anew: pass build=, a function that returns a new model.")
-    with seeded(seed, next(model.parameters()).device):
+    device = next(model.parameters()).device
+    model.to("cpu", memory_format=torch.contiguous_format)
+    with seeded(seed):
         for module in model.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
-    return model
+    return model.to(device, memory_format=layout())
 
 
 def head(model: nn.Module) -> nn.Linear:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from . import data, reference
+from . import data, devices, reference
 from .files import DamagedFile, digest, locked, set_aside, write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,9 +123,9 @@ class Record:
 @lru_cache(maxsize=1)
 def environment() -> dict:
     """Where and with what this process computes: commit, library versions, device, threads."""
-    gpu = reference.device().type == "cuda"
     return {"commit": commit(), "torch": torch.__version__.split("+")[0], "python": platform.python_version(),
-            "device": torch.cuda.get_device_name() if gpu else f"CPU {platform.machine()}", "threads": torch.get_num_threads()}
+            "device": torch.cuda.get_device_name() if devices.on_gpu() else f"CPU {platform.machine()}", "precision": devices.precision(),
+            "threads": torch.get_num_threads()}
 
 
 def commit() -> str:

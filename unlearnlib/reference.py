@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import data, models, train
+from . import data, devices, models, train
 from .files import DamagedFile, digest, locked, set_aside, write
 from .methods import METHODS
 
@@ -42,14 +41,9 @@ class Job:
         return digest(json.dumps(content).encode())
 
 
-def device() -> torch.device:
-    """``UNLEARNLIB_DEVICE``, else a GPU where there is one, else the CPU."""
-    return torch.device(os.environ.get("UNLEARNLIB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
 @lru_cache(maxsize=4)
 def dataset(name: str) -> data.Data:
-    return data.load(name).to(device())
+    return data.load(name).to(devices.device())
 
 
 @lru_cache(maxsize=4)
@@ -62,11 +56,6 @@ def split(name: str, scenario: str, seed: int) -> data.Split:
     return data.split(dataset(name), scenario, seed)
 
 
-def synchronise() -> None:
-    if device().type == "cuda":
-        torch.cuda.synchronize()
-
-
 @lru_cache(maxsize=12)
 def trained(job: Job) -> tuple[nn.Module, dict]:
     """The model of a job in evaluation mode, and how it came about: ``{"seconds": ..., "epochs": ...}``. Do not change it.
@@ -77,12 +66,12 @@ def trained(job: Job) -> tuple[nn.Module, dict]:
     folder = data.cache_root() / "models"
     path = folder / f"{job.key}.pt"
     with locked(folder / f"{job.key}.lock"):
-        model = models.build(job.model, dataset(job.data), job.seed).to(device())
+        model = _built(job, job.seed)
         if path.exists():
             return _read(path, model)
         started = time.perf_counter()
         model = _train(job, model, folder / f"{job.key}.resume")
-        synchronise()
+        devices.synchronise()
         meta = {"seconds": time.perf_counter() - started, "epochs": json.loads(job.recipe)["epochs"], **vars(job)}
         buffer = io.BytesIO()
         torch.save({"state": model.state_dict(), "meta": json.dumps(meta)}, buffer)
@@ -91,12 +80,16 @@ def trained(job: Job) -> tuple[nn.Module, dict]:
         return model, meta
 
 
+def _built(job: Job, seed: int) -> nn.Module:
+    return models.build(job.model, dataset(job.data), seed).to(devices.device(), memory_format=devices.layout())
+
+
 def _read(path, model: nn.Module) -> tuple[nn.Module, dict]:
     content = path.read_bytes()
     if digest(content[16:]).encode() != content[:16]:
         raise DamagedFile(f"the checkpoint {path} is damaged (its checksum is wrong); it must be as it was written, so it was set "
                           f"aside as {set_aside(path).name}: run again, and the model is trained anew.")
-    saved = torch.load(io.BytesIO(content[16:]), weights_only=True, map_location=device())
+    saved = torch.load(io.BytesIO(content[16:]), weights_only=True, map_location=devices.device())
     model.load_state_dict(saved["state"])
     return model.eval(), json.loads(saved["meta"])
 
@@ -113,7 +106,7 @@ def _train(job: Job, fresh: nn.Module, resume) -> nn.Module:
             return train.fit(fresh, d.train_images, d.train_labels, generator=generator, callback=callback, resume=resume, **recipe)
         seed = job.seed + RETRAINED_SEED
         return METHODS["retrain"].run(fresh, job.split().access(), generator=torch.Generator().manual_seed(seed), callback=callback,
-                                      build=lambda: models.build(job.model, d, seed).to(device()), resume=resume, **recipe)
+                                      build=lambda: _built(job, seed), resume=resume, **recipe)
 
 
 @lru_cache(maxsize=12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import multiprocessing
 import os
 import threading
@@ -16,19 +17,21 @@ from tempfile import TemporaryDirectory
 import torch
 from tqdm import tqdm
 
-from . import models, reference, train
+from . import devices, models, reference, train
 from .files import SHARED, ensure_writable, locked
 from .records import Record, Spec, Store, environment
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SLOW_STEP = 2.0             # seconds: a step that takes longer is timed once
 EVALUATION_EPOCHS = 0.5     # a study's own measuring, in training-epoch equivalents, where it states nothing else
 
 
 def single_thread() -> None:
-    """One thread a process: the only reproducible choice, and the faster one where several processes share the cores."""
+    """One thread a process: the only reproducible choice, and the faster one where several processes share the cores. A GPU is prepared."""
     for name in THREADS:
         os.environ[name] = "1"
     torch.set_num_threads(1)
+    devices.prepare()
 
 
 def _start_worker(shared: str) -> None:
@@ -57,10 +60,15 @@ def pool(jobs: int) -> Iterator[Executor | None]:
 
 
 def compute(spec: Spec) -> Record:
-    """Run one spec, wherever this is called: the paper's module names the function of the study."""
+    """Run one spec, wherever this is called: the paper's module names the function of the study.
+
+    The record's ``timing`` has the ``memory`` that the run took at most, in MiB (see :func:`unlearnlib.devices.peak_memory`): the whole
+    process with its data and libraries, or what tensors took on the GPU.
+    """
     paper = importlib.import_module(f"unlearnlib.papers.{spec.paper}")
+    devices.reset_peak()
     outcome = paper.STUDIES[spec.study].function(spec)
-    return Record(spec, outcome.metrics, outcome.rows, outcome.timing, environment())
+    return Record(spec, outcome.metrics, outcome.rows, outcome.timing | {"memory": devices.peak_memory()}, environment())
 
 
 def _prepare(job: reference.Job) -> None:
@@ -146,12 +154,13 @@ def estimate(specs: list[Spec], jobs: int) -> tuple[float, float]:
     Reference models that are cached cost nothing. Times a few training steps of each model, so it takes some seconds itself.
     """
     cached = {p.stem for p in (reference.data.cache_root() / "models").glob("*.pt")}
-    costs: dict[tuple[str, str, int], float] = {}                               # epochs by what decides the speed of a step
+    costs: dict[tuple[str, str, int, bool], float] = {}                         # epochs by what decides the speed of a step
     for s in specs:
-        at = s.data, s.model, s.hyper_parameters.get("batch_size", train.BATCH_SIZE)
+        at = s.data, s.model, s.hyper_parameters.get("batch_size", train.BATCH_SIZE), False
         costs[at] = costs.get(at, 0.0) + run_epochs(s)
     for j in jobs_of(specs):
-        at = j.data, j.model, json.loads(j.recipe).get("batch_size", train.BATCH_SIZE)
+        recipe = json.loads(j.recipe)
+        at = j.data, j.model, recipe.get("batch_size", train.BATCH_SIZE), recipe.get("bf16", False)
         costs[at] = costs.get(at, 0.0) + (0.0 if j.key in cached else training_epochs(j))
     epochs = sum(costs.values())
     seconds = sum(cost * len(reference.dataset(at[0]).train_labels) / _images_per_second(*at) for at, cost in costs.items() if cost)
@@ -159,14 +168,18 @@ def estimate(specs: list[Spec], jobs: int) -> tuple[float, float]:
     return epochs, seconds / max(1, min(jobs, cores))
 
 
-def _images_per_second(name: str, architecture: str, batch_size: int) -> float:
+def _images_per_second(name: str, architecture: str, batch_size: int, bf16: bool) -> float:
+    """The best of three training steps, which shows the machine at rest; of fewer where a step takes seconds."""
     d = reference.dataset(name)
-    model = models.build(architecture, d, 0).to(reference.device())
-    images, labels = d.train_images[:256], d.train_labels[:256]
-    fit = {"epochs": 1, "lr": 0.0, "batch_size": batch_size, "generator": torch.Generator().manual_seed(0)}
-    train.fit(model, images[:64], labels[:64], **fit)                           # warm up
-    reference.synchronise()
-    started = time.perf_counter()
-    train.fit(model, images, labels, **fit)
-    reference.synchronise()
-    return len(images) / (time.perf_counter() - started)
+    model = models.build(architecture, d, 0).to(devices.device(), memory_format=devices.layout())
+    images, labels = d.train_images[:batch_size], d.train_labels[:batch_size]
+    best = math.inf
+    for _ in range(3):
+        devices.synchronise()
+        started = time.perf_counter()
+        train.fit(model, images, labels, generator=torch.Generator().manual_seed(0), epochs=1, lr=0.0, batch_size=batch_size, bf16=bf16)
+        devices.synchronise()
+        best = min(best, time.perf_counter() - started)
+        if best > SLOW_STEP:
+            break
+    return len(images) / best

@@ -46,7 +46,7 @@ class Generator(nn.Module):
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` images from fresh noise of ``generator`` (a CPU generator), on this network's device."""
-        return self(torch.randn(n, self.latent, generator=generator).to(self.linear.weight.device))
+        return self(torch.randn(n, self.latent, generator=generator).to(self.linear.weight.device, non_blocking=True))
 
 
 @contextmanager

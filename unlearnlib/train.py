@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .data import augment as augment_batch
+from .data import move, moves
+from .devices import compiled, layout
 from .files import DamagedFile, set_aside, write
 
 Callback = Callable[..., None]
@@ -112,25 +113,27 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
     check_mode("batchnorm", batchnorm)
     device = next(model.parameters()).device
     n, epoch_steps = len(images), math.ceil(len(images) / batch_size)
+    least = 2 if min(n, batch_size) > 1 else 1                                  # BatchNorm has no variance for one
     optimiser = optimizer_of(optimizer, [p for p in model.parameters() if p.requires_grad], lr, momentum, weight_decay)
     start = _resume(resume, model, optimiser, generator)
     saved = time.monotonic()
     model.train(batchnorm == "train")
     if bf16:
         model.to(memory_format=torch.channels_last)
+    forward = compiled(model)
     for epoch in range(start, epochs):
-        order = torch.randperm(n, generator=generator).to(images.device)
-        for i in range(epoch_steps):
-            batch = order[i * batch_size:(i + 1) * batch_size]
-            if len(batch) == 1 < min(n, batch_size):
-                continue
+        batches = torch.randperm(n, generator=generator).to(images.device).split(batch_size)
+        batches = [b for b in batches if len(b) >= least]
+        drawn = [moves(len(b), generator) for b in batches] if augment else []
+        drawn = torch.cat(drawn).to(images.device).split(batch_size) if drawn else [None] * len(batches)
+        for i, (batch, shifts) in enumerate(zip(batches, drawn, strict=True)):
             step = epoch * epoch_steps + i
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, epochs * epoch_steps, epoch_steps, lr=lr, schedule=schedule,
                                             milestones=milestones, gamma=gamma, warmup_epochs=warmup_epochs)
-            x = augment_batch(images[batch], generator) if augment else images[batch]
+            x = move(images[batch], shifts) if augment else images[batch]
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                outputs = model(x.to(device))
+                outputs = forward(x.to(device))
             value = loss(outputs.float() if bf16 else outputs, targets[batch].to(device))
             if penalty:
                 value = value + penalty(epoch)
@@ -144,7 +147,7 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
             saved = time.monotonic()
     if resume:
         resume.unlink(missing_ok=True)
-    return model.to(memory_format=torch.contiguous_format).eval() if bf16 else model.eval()
+    return model.to(memory_format=layout()).eval() if bf16 else model.eval()
 
 
 def _save(path: Path, model, optimiser, generator, epoch: int) -> None:

@@ -149,8 +149,8 @@ def forget_vector(model: nn.Module, access: Access, *, generator: torch.Generato
             size = len(batch)
             if alpha == 0:                                                      # D_r has no term: its images need no pass
                 batch = batch[batch < len(x_f)]
-            forget = (batch < len(x_f)).to(like.device)
-            batch = batch.to(images.device)
+            forget = (batch < len(x_f)).to(like.device, non_blocking=True)
+            batch = batch.to(images.device, non_blocking=True)
             x = (augment_batch(images[batch], generator) if augment else images[batch]).to(like.device)
             y = labels[batch].to(like.device)
             z = frozen(perturb(x, delta(), clamp=clamp))                        # (|B|, classes): one pass for both sets

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..access import Access
+from ..devices import layout
 from ..filtering import block, forget_mask, gate, postfilter
 from ..models import head, reinitialise, seeded
 from ..synthesis import Generator, Log, adversarial_loss, balance_loss, batchnorm_statistics_loss, one_hot_loss, relative_cost, taps
@@ -129,7 +130,7 @@ def distil(model: nn.Module, access: Access, strategy: Strategy, *, generator: t
                 student_steps_of_round(log)
         if callback and epoch >= 0:
             callback(images=0, epoch=epoch + 1, model=student, synthesis=synthesis, measured=log.means())
-    return student.eval().requires_grad_(True).to(memory_format=torch.contiguous_format)
+    return student.eval().requires_grad_(True).to(memory_format=layout())
 
 
 def ispf(model: nn.Module, access: Access, *, generator: torch.Generator, **settings) -> nn.Module:

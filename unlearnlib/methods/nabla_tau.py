@@ -105,7 +105,7 @@ def nabla_tau(model: nn.Module, access: Access, *, generator: torch.Generator, l
     optimiser = optimizer_of("adamw", [p for p in student.parameters() if p.requires_grad], lr, 0.0, weight_decay)
 
     def loss_on(images: Tensor, labels: Tensor, batch: Tensor) -> Tensor:
-        batch = batch.to(images.device)
+        batch = batch.to(images.device, non_blocking=True)
         return task_loss(student(images[batch].to(device)), labels[batch].to(device))
 
     tau, refreshed = 0.0, -1

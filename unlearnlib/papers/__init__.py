@@ -24,6 +24,7 @@ class NotAvailable(RuntimeError):
 PAPERS = ("forget_vectors", "ispf", "lfssd", "nabla_tau")
 PRESETS = ("digits", "cifar10")
 FOLDER = ROOT / "notebooks" / "presets"
+LEAST = {"epochs": 1, "retain_epochs": 1, "max_epochs": 1, "rounds": 1, "warmup": 0, "student_steps": 1, "steps": 1, "batches": 1}
 
 
 def paper(name: str) -> ModuleType:
@@ -82,6 +83,22 @@ def only_scenario(values: dict, scenario: str) -> dict:
         known = any(kind in kinds for kinds in out["text"]["methods"].values())
         out = out | {"text": alone(out["text"])} if known else {k: v for k, v in out.items() if k != "text"}
     return out
+
+
+def rehearsal(values: dict, samples: int) -> dict:
+    """The same plan at the least budget: one seed, one epoch or step of everything, so many samples; networks and batches stay."""
+    def least(key: str, value):
+        if isinstance(value, dict):
+            return {k: least(k, v) for k, v in value.items()}
+        if key == "epochs" and isinstance(value, list):
+            return [LEAST[key]]
+        return LEAST[key] if key in LEAST and not isinstance(value, str) else value
+
+    def one(section: dict) -> dict:
+        few = {scenario: f"{data}-{samples}" for scenario, data in section["scenarios"].items()}
+        return least("", section) | {"seeds": 1, "scenarios": few}
+    out = one(values)
+    return out | {"text": one(values["text"])} if "text" in values else out
 
 
 def check_recipe(recipe: dict) -> None:

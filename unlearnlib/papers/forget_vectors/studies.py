@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from ... import attacks, data, evaluation, metrics, models, reference, saliency, shifts, train
+from ... import attacks, data, devices, evaluation, metrics, models, reference, saliency, shifts, train
 from ...evaluation import Outcome
 from ...files import once
 from ...methods.forget_vectors import ForgetVector, compose
@@ -63,7 +63,7 @@ def _learned(spec: Spec) -> tuple[ForgetVector, dict]:
         buffer = io.BytesIO()
         torch.save({"delta": model.delta, "timing": timing}, buffer)
         return buffer.getvalue()
-    saved = torch.load(io.BytesIO(once(spec.key, learn)), weights_only=True, map_location=reference.device())
+    saved = torch.load(io.BytesIO(once(spec.key, learn)), weights_only=True, map_location=devices.device())
     clamp = spec.hyper_parameters.get("clamp", False)
     return ForgetVector(reference.trained(spec.original)[0], saved["delta"], clamp=clamp).eval(), saved["timing"]
 
