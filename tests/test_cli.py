@@ -230,7 +230,7 @@ def test_help_lists_every_command(capsys):
         main(["--help"])
     said = capsys.readouterr().out
     assert stopped.value.code == 0
-    for command in "run status verify records notebook draw tune data bench".split():
+    for command in "run rehearse status verify records notebook draw tune data bench".split():
         assert re.search(rf"^    {command} +\w", said, re.M), command
         with pytest.raises(SystemExit) as stopped:
             parser().parse_args([command, "--help"])
@@ -262,6 +262,44 @@ def test_a_run_is_computed_once(prints, tmp_path):
     assert 0 <= record.metrics["acc_forget"] <= 1 and record.timing["epochs"] == 1
     said = prints("run", *TINY)
     assert "1 runs, 1 already there, 0 to compute." in said and path.read_bytes() == content
+
+
+def test_a_run_on_digits_takes_less_than_a_gigabyte(tmp_path):
+    """In a process of its own: libraries, data, network and measurements."""
+    subprocess.run([sys.executable, "-m", "unlearnlib", "run", *TINY], check=True, capture_output=True)
+    record = Record.parse((tmp_path / "figures/digits/lfssd/runs.jsonl").read_text())
+    assert 50 < record.timing["memory"] < 1000                                  # MiB
+
+
+# --- rehearse
+
+def test_a_rehearsal_runs_everything_once_and_keeps_nothing(prints, tmp_path):
+    said = prints("rehearse", "lfssd", "--samples", "60", "--set", "model=allcnn-2", "--method", "retrain")
+    planned = [s for s in papers.paper("lfssd").plan(papers.settings("lfssd", "digits", seeds=1)) if s.method == "retrain"]
+    assert f"lfssd at preset digits: {len(planned)} runs, 1 seed, 60 samples" in said
+    table = [line.split("|")[1:-1] for line in said.splitlines() if line.startswith("| digits")]
+    assert {tuple(row[i].strip() for i in (0, 1, 3)) for row in table} == {(d, "allcnn-2", "retrain") for d in ("digits-60", "digits5-60")}
+    assert {row[2].strip() for row in table} == {s.study for s in planned} and all(float(row[5]) > 50 for row in table)
+    assert not (tmp_path / "figures").exists() and not (tmp_path / "cache" / "models").exists()
+
+
+def test_a_rehearsal_without_the_data_says_so_and_goes_on(capsys):
+    assert main(["rehearse", "ispf", "--preset", "cifar10", "--samples", "60"]) == 1
+    said = capsys.readouterr().out
+    assert "cifar10 was not found" in said and "data fetch cifar10" in said
+
+
+def test_the_least_budget_changes_no_network_no_batch_and_no_scenario():
+    for name in papers.PAPERS:
+        values = papers.settings(name, "digits")
+        least = papers.rehearsal(values, 64)
+        assert values == papers.settings(name, "digits") and least["seeds"] == 1 and least["recipe"]["epochs"] == 1
+        assert least["scenarios"] == {s: f"{d}-64" for s, d in values["scenarios"].items()} and least["model"] == values["model"]
+        assert least["recipe"] | {"epochs": 0} == values["recipe"] | {"epochs": 0} and least["methods"].keys() == values["methods"].keys()
+        specs = papers.paper(name).plan(least)
+        assert {(s.study, s.method) for s in specs} == {(s.study, s.method) for s in papers.paper(name).plan(values)}
+        budgets = {k: v for s in specs for k, v in s.hyper_parameters.items() if k in papers.LEAST and not isinstance(v, str)}
+        assert set(budgets.values()) <= {0, 1}, name
 
 
 def test_a_scenario_that_the_preset_lacks_takes_the_data_of_its_kind(prints, nothing_computed):

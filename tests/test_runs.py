@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unlearnlib import data, papers, records, reference, runs, train
+from unlearnlib import data, evaluation, papers, records, reference, runs, train
 from unlearnlib.data import DataError
 from unlearnlib.files import SHARED, DamagedFile, once
 from unlearnlib.records import Record, Store, canonical
@@ -174,6 +174,17 @@ def test_compute_says_where_and_what_it_cost(place):
         record = runs.compute(s)
         assert record.spec == s and record.environment == records.environment()
         assert record.timing["epochs"] == pytest.approx(epochs, abs=0.002) and record.timing["seconds"] >= 0, s.method
+
+
+def test_progress_within_a_run_is_what_its_method_spends(place, monkeypatch):
+    told = []
+
+    class Bar(runs.tqdm):
+        def update(self, n=1):
+            told.append(n)
+    monkeypatch.setattr(runs, "tqdm", Bar)
+    record = runs.compute(spec("finetune", epochs=2))
+    assert len(told) > 10 and sum(told) == pytest.approx(record.timing["epochs"]) and evaluation.PROGRESS.get() is None
 
 
 # --- interruption

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +18,7 @@ from .train import Callback
 FORWARD_SHARE = 1 / 3       # a forward pass costs a third of a forward and backward pass
 Also = Callable[[Tensor, Tensor, data.Split], dict[str, float]]
 FRESH_SEED = 20_000         # the randomly initialised network of ZRF
+PROGRESS: ContextVar[Callable[[float], object] | None] = ContextVar("progress", default=None)  # told the epochs as methods spend them
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class Cost:
         self.training_images, self.images, self.watch, self.watching = training_images, 0.0, watch, 0.0
 
     def __call__(self, *, images: float, backward: bool = True, **values) -> None:
-        self.images += images * (1 if backward else FORWARD_SHARE)
+        spent = images * (1 if backward else FORWARD_SHARE)
+        self.images += spent
+        if progress := PROGRESS.get():
+            progress(spent / self.training_images)
         if self.watch:
             devices.synchronise()
             started = time.perf_counter()

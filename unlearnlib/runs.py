@@ -17,11 +17,12 @@ from tempfile import TemporaryDirectory
 import torch
 from tqdm import tqdm
 
-from . import devices, models, reference, train
+from . import devices, evaluation, models, reference, train
 from .files import SHARED, ensure_writable, locked
 from .records import Record, Spec, Store, environment
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 SLOW_STEP = 2.0             # seconds: a step that takes longer is timed once
 EVALUATION_EPOCHS = 0.5     # a study's own measuring, in training-epoch equivalents, where it states nothing else
 
@@ -67,7 +68,12 @@ def compute(spec: Spec) -> Record:
     """
     paper = importlib.import_module(f"unlearnlib.papers.{spec.paper}")
     devices.reset_peak()
-    outcome = paper.STUDIES[spec.study].function(spec)
+    with tqdm(total=run_epochs(spec), desc=str(spec), bar_format=BAR, leave=False, disable=None, position=1) as bar:
+        following = evaluation.PROGRESS.set(bar.update)
+        try:
+            outcome = paper.STUDIES[spec.study].function(spec)
+        finally:
+            evaluation.PROGRESS.reset(following)
     return Record(spec, outcome.metrics, outcome.rows, outcome.timing | {"memory": devices.peak_memory()}, environment())
 
 
@@ -114,7 +120,7 @@ def _computed(specs: list[Spec], executor: Executor | None, progress: bool) -> I
     weights = {job: training_epochs(job) for job in jobs_of(specs)} | {spec: run_epochs(spec) for spec in specs}
     total = sum(weights.values())
     with tqdm(total=round(total), unit="epoch", disable=None if progress else True, desc="computing",
-              bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}") as bar:
+              bar_format=BAR) as bar:
         if executor is None:
             for job in jobs_of(specs):
                 _prepare(job)
