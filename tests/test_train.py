@@ -4,6 +4,7 @@ import copy
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,25 @@ def test_onecycle_stays_in_bounds_and_reaches_its_peak(steps):
     assert all(0 < r <= 1 for r in rates) and max(rates) > 0.9
     peak = rates.index(max(rates))
     assert rates[:peak + 1] == sorted(rates[:peak + 1]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+@pytest.mark.parametrize(("epochs", "n"), [(24, 98), (8, 98), (5, 1), (1, 10), (3, 7)])
+def test_triangle_is_the_line_through_its_three_corners(epochs, n):
+    """Rates count from the end of a step: 0 before the first, the peak after a fifth of the steps, 0 one step after the last."""
+    steps = epochs * n
+    rates = [learning_rate(s, steps, n, lr=0.4, schedule="triangle") for s in range(steps)]
+    peak = math.ceil(0.2 * steps)
+    assert rates[:peak] == pytest.approx(np.interp(np.arange(1, peak + 1), [0, peak], [0, 0.4]), rel=1e-12)
+    falling = np.interp(np.arange(peak, steps), [0.2 * steps, steps], [0.4, 0])
+    assert rates[peak:] == pytest.approx(falling, rel=1e-12) and all(0 < r <= 0.4 for r in rates)
+    assert max(rates) == 0.4 == rates[peak - 1]
+
+
+def test_triangle_is_pages_schedule_of_24_epochs():
+    """Linear from 0 to the peak at epoch 5 of 24, then to 0; ours peaks at 4.8."""
+    for epoch in range(1, 24):
+        wanted = np.interp(epoch, [0, 4.8, 24], [0, 0.4, 0])
+        assert learning_rate(epoch * 98, 24 * 98, 98, lr=0.4, schedule="triangle") == pytest.approx(wanted, abs=0.4 / 98 / 4)
 
 
 def test_multistep_is_the_published_recipe_of_cifar20():
@@ -116,6 +136,60 @@ def test_sgd_with_momentum_and_weight_decay_by_hand():
     fit(layer, x, y, generator=g(), epochs=3, lr=0.05, batch_size=6, momentum=0.9, weight_decay=0.01)
     torch.testing.assert_close(layer.weight.detach(), values[0], rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(layer.bias.detach(), values[1], rtol=1e-12, atol=1e-14)
+
+
+def test_nesterovs_momentum_is_torchs_and_another_path_than_the_usual_one():
+    layer, x, y = linear_problem()
+    theirs, usual = copy.deepcopy(layer), copy.deepcopy(layer)
+    optimiser = torch.optim.SGD(theirs.parameters(), lr=0.05, momentum=0.9, weight_decay=0.01, nesterov=True)
+    for _ in range(4):
+        optimiser.zero_grad()
+        task_loss(theirs(x), y).backward()
+        optimiser.step()
+    settings = {"epochs": 4, "lr": 0.05, "batch_size": 6, "weight_decay": 0.01}
+    fit(layer, x, y, generator=g(), nesterov=True, **settings)
+    fit(usual, x, y, generator=g(), **settings)
+    torch.testing.assert_close(layer.weight, theirs.weight, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(layer.bias, theirs.bias, rtol=1e-12, atol=1e-14)
+    assert not torch.allclose(layer.weight, usual.weight, rtol=1e-3)
+
+
+def test_nesterovs_momentum_by_hand():
+    """v <- m v + g, then w <- w - lr (g + m v)."""
+    layer, x, y = linear_problem()
+    w, speed = [layer.weight.detach().clone(), layer.bias.detach().clone()], [0.0, 0.0]
+    for _ in range(3):
+        slopes = gradient(*w, x, y)
+        speed = [0.8 * v + s for v, s in zip(speed, slopes, strict=True)]
+        w = [p - 0.05 * (s + 0.8 * v) for p, s, v in zip(w, slopes, speed, strict=True)]
+    fit(layer, x, y, generator=g(), epochs=3, lr=0.05, batch_size=6, momentum=0.8, nesterov=True)
+    torch.testing.assert_close(layer.weight.detach(), w[0], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("settings", [{"optimizer": "adam"}, {"optimizer": "adamw"}, {"momentum": 0.0}])
+def test_nesterov_needs_sgd_with_momentum(settings, one_sentence):
+    with pytest.raises(ValueError, match="nesterov is True with") as error:
+        fit(nn.Linear(1, 2), torch.zeros(2, 1), torch.zeros(2).long(), generator=g(), epochs=1, lr=1, nesterov=True, **settings)
+    assert settings.get("optimizer", "momentum 0;") in one_sentence(error)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_norms_and_biases_can_be_spared_the_decay(optimizer):
+    """Without a gradient the decay is all that moves anything: by lr * decay of itself (sgd, adamw)."""
+    def moved(decay_norms):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2)).double()
+        for p in model.parameters():
+            nn.init.constant_(p, 0.5)
+        fit(model, torch.zeros(4, 1, 3, 3, dtype=torch.float64), torch.zeros(4).long(), generator=g(), epochs=1, lr=0.1, batch_size=4,
+            optimizer=optimizer, weight_decay=0.1, decay_norms=decay_norms, loss=lambda z, y: z.sum() * 0)
+        return {k: p.detach() for k, p in model.named_parameters()}
+    everything, spared = moved(True), moved(False)
+    assert all((p < 0.5).all() for p in everything.values())
+    for name, p in spared.items():
+        assert torch.equal(p, everything[name] if p.ndim > 1 else torch.full_like(p, 0.5)), name
+    if optimizer != "adam":
+        torch.testing.assert_close(spared["0.weight"], torch.full_like(spared["0.weight"], 0.5 * (1 - 0.1 * 0.1)))
 
 
 @pytest.mark.parametrize(("name", "decayed"), [("adam", False), ("adamw", True)])

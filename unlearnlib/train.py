@@ -27,17 +27,21 @@ def learning_rate(step: int, steps: int, epoch_steps: int, *, lr: float, schedul
                   warmup_epochs: int = 0) -> float:
     """Learning rate of optimiser step ``step`` (0-based).
 
-    ``constant``; ``onecycle``: linear up over the first 30 % of the steps, then cosine to 0; ``multistep``: times ``gamma``
-    at each epoch (1-based) of ``milestones``; ``linear``: epoch by epoch towards ``gamma`` times ``lr``, which the epoch after the
-    last would have. Linear warm-up from 0 over ``warmup_epochs`` precedes all but onecycle.
+    ``constant``; ``onecycle``: linear up over the first 30 % of the steps, then cosine to 0; ``triangle``: linear up over the first
+    20 %, then linear to 0, which the step after the last would have; ``multistep``: times ``gamma`` at each epoch (1-based) of
+    ``milestones``; ``linear``: epoch by epoch towards ``gamma`` times ``lr``, which the epoch after the last would have. Linear
+    warm-up from 0 over ``warmup_epochs`` precedes all but onecycle and triangle.
     """
+    if schedule == "triangle":
+        rise = 0.2 * steps
+        return lr * ((step + 1) / math.ceil(rise) if step < rise else (steps - step) / (steps - rise))
     if schedule == "onecycle":
         rise = 0.3 * steps
         if step < rise:
             return lr * (step + 1) / math.ceil(rise)
         return lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
     if schedule not in ("constant", "linear", "multistep"):
-        raise ValueError(f"schedule is {schedule!r}; it must be constant, linear, onecycle or multistep: correct the recipe.")
+        raise ValueError(f"schedule is {schedule!r}; it must be constant, linear, multistep, onecycle or triangle: correct the recipe.")
     warm = warmup_epochs * epoch_steps
     if step < warm:
         return lr * (step + 1) / warm
@@ -61,9 +65,12 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> 
                                        reduction="batchmean")
 
 
-def optimizer_of(name: str, parameters, lr: float, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
+def optimizer_of(name: str, parameters, lr: float, momentum: float, weight_decay: float, nesterov: bool = False) -> torch.optim.Optimizer:
+    if nesterov and (name != "sgd" or momentum <= 0):
+        raise ValueError(f"nesterov is True with {name} and momentum {momentum:g}; it must be False, or go with sgd and a momentum above "
+                         "0: correct the recipe.")
     if name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
     if name == "adam":
         return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
     if name == "adamw":
@@ -92,8 +99,9 @@ def check_sets(n_forget: int, n_retain: int) -> None:
 def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.Generator, epochs: int, lr: float,
         batch_size: int = BATCH_SIZE, optimizer: str = "sgd", momentum: float = 0.9, weight_decay: float = 0.0,
         schedule: str = "constant", milestones=(), gamma: float = 0.2, warmup_epochs: int = 0, augment: bool = False,
-        batchnorm: str = "train", bf16: bool = False, loss: Callable[[Tensor, Tensor], Tensor] = task_loss,
-        penalty: Callable[[int], Tensor] | None = None, callback: Callback | None = None, resume: Path | None = None) -> nn.Module:
+        batchnorm: str = "train", bf16: bool = False, nesterov: bool = False, decay_norms: bool = True,
+        loss: Callable[[Tensor, Tensor], Tensor] = task_loss, penalty: Callable[[int], Tensor] | None = None,
+        callback: Callback | None = None, resume: Path | None = None) -> nn.Module:
     """Train ``model`` in place by mini-batch descent on ``loss(model(images), targets)`` and return it in evaluation mode.
 
     Parameters
@@ -104,6 +112,8 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
     batchnorm: "train", or "eval": the running statistics stay as they are (fine-tuning), and dropout is off.
     bf16: products in bfloat16, channels last (weights stay float32): faster where the device has units for it, but results differ more
         between devices.
+    nesterov: Nesterov's momentum, as torch's SGD has it; with no other optimizer.
+    decay_norms: False keeps ``weight_decay`` off parameters of one dimension: biases, and the scale and shift of a norm.
     penalty: ``penalty(epoch)``, a scalar that is added to the loss; epochs count from 0.
     callback: called after each step as ``callback(images=batch size, loss=tensor, step=int, model=model)``.
     resume: a file in which a long training keeps its state, so that it goes on there after an interruption, bit-identically.
@@ -114,7 +124,10 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
     device = next(model.parameters()).device
     n, epoch_steps = len(images), math.ceil(len(images) / batch_size)
     least = 2 if min(n, batch_size) > 1 else 1                                  # BatchNorm has no variance for one
-    optimiser = optimizer_of(optimizer, [p for p in model.parameters() if p.requires_grad], lr, momentum, weight_decay)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if not decay_norms:
+        weights = [{"params": [p for p in weights if p.ndim > 1]}, {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0}]
+    optimiser = optimizer_of(optimizer, weights, lr, momentum, weight_decay, nesterov)
     start = _resume(resume, model, optimiser, generator)
     saved = time.monotonic()
     model.train(batchnorm == "train")
