@@ -3,6 +3,7 @@
 import copy
 import math
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from unlearnlib import models
+from unlearnlib import models, saliency, train
 
 CIFAR_MEAN, CIFAR_STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
@@ -83,7 +84,58 @@ def test_resnet8_has_three_blocks():
     assert model.fc.in_features == 32
 
 
+@pytest.mark.parametrize(("w", "channels", "classes"), [(64, 3, 10), (16, 3, 100), (4, 1, 2)])
+def test_resnet9_parameters(w, channels, classes):
+    """Kernel areas times channels in and out, two BatchNorm vectors for each output channel, and the linear layer without bias."""
+    convolutions = 9 * (channels * w + w * 2 * w + 2 * (2 * w) ** 2 + 2 * w * 4 * w + 4 * w * 8 * w + 2 * (8 * w) ** 2)
+    norms = 2 * (w + 3 * 2 * w + 4 * w + 3 * 8 * w)
+    model = models.build(f"resnet9-{w}", like(classes, channels), 0)
+    assert models.count_parameters(model) == convolutions + norms + 8 * w * classes
+    assert w != 64 or models.count_parameters(model) == 6_573_120
+
+
+@pytest.mark.parametrize(("w", "side"), [(64, 32), (16, 32), (8, 16)])
+def test_resnet9_multiply_adds(w, side):
+    """A convolution costs its weights once for each place of its output; pooling comes after the convolution of a stage."""
+    places = [(side // 2 ** k) ** 2 for k in range(4)]
+    wanted = 9 * (places[0] * (3 * w + 2 * w * w) + places[1] * (2 * 4 * w * w + 8 * w * w) + places[2] * 32 * w * w
+                  + places[3] * 2 * 64 * w * w) + 8 * w * 10
+    model = models.build(f"resnet9-{w}", like(), 0)
+    assert train.multiply_adds(model, draw(1, 3, side, side)) == wanted
+    assert (w, side) != (64, 32) or round(wanted / 1e9, 3) == 0.379
+
+
 # --- forward passes
+
+@torch.no_grad()
+def test_resnet9_forward_written_out():
+    model = lively(models.build("resnet9-3", like(5), 0)).double()
+    weights = model.state_dict()
+    x = draw(4, 3, 16, 16).double()
+
+    def unit(h, name):
+        h = F.conv2d(h, weights[f"{name}.0.weight"], padding=1)
+        mean, var, scale, shift = (weights[f"{name}.1.{k}"].view(1, -1, 1, 1) for k in ("running_mean", "running_var", "weight", "bias"))
+        return ((h - mean) / (var + 1e-5).sqrt() * scale + shift).clamp(min=0)
+
+    def halved(h):
+        return torch.stack([h[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]).amax(0)
+
+    h = unit((x - weights["normalise.mean"]) / weights["normalise.std"], "stem")
+    for stage, paired in ((1, True), (2, False), (3, True)):
+        h = halved(unit(h, f"layer{stage}.0"))
+        h = h + unit(unit(h, f"layer{stage}.2.0"), f"layer{stage}.2.1") if paired else h
+    pooled = h.flatten(2).max(2).values
+    torch.testing.assert_close(model(x), 0.125 * pooled @ weights["fc.weight"].T)
+    torch.testing.assert_close(model.features(x), 0.125 * pooled)
+    assert h.shape == (4, 24, 2, 2) and model(x).std() > 1e-3
+
+
+def test_grad_cam_finds_the_stages_of_resnet9():
+    model = lively(models.build("resnet9-2", like(), 0))
+    maps = saliency.grad_cam(model, draw(2, 3, 32, 32), torch.tensor([1, 2]), side=4)
+    assert saliency.blocks(model) == [model.layer1, model.layer2, model.layer3] and maps.shape == (2, 4, 4)
+
 
 def test_imagenet_stem_is_torchvisions_resnet18():
     theirs = lively(torchvision.models.resnet18(num_classes=10))
@@ -126,7 +178,7 @@ def test_allcnn_forward_written_out():
     assert pooled.shape == (4, 6) and model(x).std() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["allcnn-2", "resnet8-2", "resnet18-2", "resnet18im-2"])
+@pytest.mark.parametrize("name", ["allcnn-2", "resnet8-2", "resnet9-2", "resnet18-2", "resnet18im-2"])
 def test_logits_are_the_head_of_the_features(name):
     model = lively(models.build(name, like(7), 0))
     x = draw(3, 3, 32, 32)
@@ -135,7 +187,7 @@ def test_logits_are_the_head_of_the_features(name):
         assert model(x).shape == (3, 7)
 
 
-@pytest.mark.parametrize("name", ["allcnn-2", "resnet8-2", "resnet18-2", "resnet18im-2"])
+@pytest.mark.parametrize("name", ["allcnn-2", "resnet8-2", "resnet9-2", "resnet18-2", "resnet18im-2"])
 def test_uint8_images_are_the_same_in_0_to_1(name):
     model = lively(models.build(name, like(), 0))
     x = (255 * draw(3, 3, 32, 32)).to(torch.uint8)
@@ -155,6 +207,76 @@ def test_a_block_adds_its_input():
     x = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
     assert block.downsample is None and torch.equal(block(x), x.clamp(min=0))
     assert models.BasicBlock(4, 8, 1).downsample is not None and models.BasicBlock(4, 4, 2).downsample is not None
+
+
+# --- a pretrained model of images
+
+def tiny(*, weights):
+    """Stands for torchvision's ViT-B/16: the same modules in small, the same weights at every call."""
+    assert weights is torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1
+    with models.seeded(7):
+        return torchvision.models.VisionTransformer(16, 8, num_layers=2, num_heads=2, hidden_dim=12, mlp_dim=20)
+
+
+@pytest.fixture
+def vit(monkeypatch):
+    monkeypatch.setattr(torchvision.models, "vit_b_16", tiny)
+
+
+def test_vit_is_torchvisions_with_the_normalisation_the_size_and_the_classes_of_the_data(vit):
+    model = models.build("vitb16-768", like(7), 0).eval()
+    theirs = tiny(weights=torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1).eval()
+    theirs.heads = nn.Linear(12, 7)
+    theirs.heads.load_state_dict(model.fc.state_dict())
+    x = draw(3, 3, 8, 8)
+    wide = F.interpolate((x - torch.tensor(CIFAR_MEAN).view(3, 1, 1)) / torch.tensor(CIFAR_STD).view(3, 1, 1), size=16, mode="bilinear")
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), theirs(wide))
+        assert model.features(x).shape == (3, 12) and model(x).std() > 1e-3
+        assert torch.equal(model(x), model.fc(model.features(x))) and models.head(model) is model.fc
+        eight = (255 * x).to(torch.uint8)
+        assert torch.equal(model(eight), model(eight.float() / 255))
+        torch.testing.assert_close(model.train()(x), model.eval()(x))                       # no dropout
+    again, other = models.build("vitb16-768", like(7), 0), models.build("vitb16-768", like(7), 1)
+    assert torch.equal(again.fc.weight, model.fc.weight) and not torch.equal(other.fc.weight, model.fc.weight)
+    assert torch.equal(other.vit.conv_proj.weight, model.vit.conv_proj.weight)             # the pretrained part
+
+
+def test_vit_parameters_are_those_of_the_published_network(monkeypatch):
+    real = torchvision.models.vit_b_16
+    monkeypatch.setattr(torchvision.models, "vit_b_16", lambda *, weights: real())
+    with torch.device("meta"):
+        model = models.ViT(classes=10, channels=3, mean=CIFAR_MEAN, std=CIFAR_STD)
+    assert models.count_parameters(model) == 85_806_346 and model.vit.image_size == 224
+
+
+def test_every_part_of_vit_is_drawn_anew_and_trained(vit):
+    model = models.build("vitb16-768", like(3), 0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(7)
+    models.reinitialise(model, 1)
+    assert all(not (p == 7).any() for p in model.parameters())
+    F.cross_entropy(model(draw(6, 3, 8, 8)), torch.arange(6) % 3).backward()
+    assert all(p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("error", [URLError("no route\nto host. At all."), RuntimeError('invalid hash value (expected "c8")'), EOFError()])
+def test_weights_of_vit_that_cannot_be_had(monkeypatch, one_sentence, error):
+    def refuse(*, weights):
+        raise error
+    monkeypatch.setattr(torchvision.models, "vit_b_16", refuse)
+    with pytest.raises(ValueError, match=r"vit_b_16.*TORCH_HOME.*hub/checkpoints/vit_b_16-\w+\.pth") as raised:
+        models.build("vitb16-768", like(), 0)
+    assert type(error).__name__ in one_sentence(raised) and raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize(("name", "data", "said"), [("vitb16-64", like(), "width 64; it must be 768"),
+                                                    ("vitb16-768", like(channels=1), "of 1 channel")])
+def test_vit_has_one_width_and_three_channels(vit, one_sentence, name, data, said):
+    with pytest.raises(ValueError, match=said) as error:
+        models.build(name, data, 0)
+    one_sentence(error)
 
 
 # --- texts
@@ -355,8 +477,8 @@ def test_unknown_stem(one_sentence):
 
 # --- reinitialise
 
-@pytest.mark.parametrize(("name", "data"), [("allcnn-3", like()), ("resnet8-2", like()), ("resnet18im-2", like()), ("bag-8", texts()),
-                                            ("encoder-16", texts())])
+@pytest.mark.parametrize(("name", "data"), [("allcnn-3", like()), ("resnet8-2", like()), ("resnet9-2", like()),
+                                            ("resnet18im-2", like()), ("bag-8", texts()), ("encoder-16", texts())])
 def test_reinitialise_changes_every_single_weight_and_statistic(name, data):
     model = models.build(name, data, 0)
     with torch.no_grad():

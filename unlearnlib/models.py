@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 from .devices import layout
@@ -110,6 +111,85 @@ class ResNet(nn.Module):
         return self.fc(self.features(x))
 
 
+class Residual(nn.Sequential):
+    """Layers whose input is added to their output."""
+
+    def forward(self, x: Tensor) -> Tensor:                                     # (n, c, h, w) -> (n, c, h, w)
+        return x + super().forward(x)
+
+
+class ResNet9(nn.Module):
+    """Eight convolutions and a linear layer without bias, made to train fast (D. Page, "How to train your ResNet", 2018: ``dawn.py``).
+
+    Channels ``width`` to ``8 * width``; three stages with max-pooling after their first convolution, the first and the last with a
+    residual pair behind it. At ``width=64``, 3 channels and 10 classes: 6,573,120 parameters, 379 million multiply-adds an image of
+    32 x 32 pixels. ``features`` are the ``8 * width`` largest activations, times 1/8: the published scale of the logits.
+    """
+
+    stages = 3
+
+    def __init__(self, width: int = 64, classes: int = 10, channels: int = 3, mean=(0.5,), std=(0.5,)):
+        super().__init__()
+        def unit(inputs: int, outputs: int) -> nn.Sequential:
+            return nn.Sequential(*_conv_bn(inputs, outputs, 3), nn.ReLU(inplace=True))
+        def pair(w: int) -> Residual:
+            return Residual(unit(w, w), unit(w, w))
+        w = width
+        self.normalise = Normalise(mean, std)
+        self.stem = unit(channels, w)
+        self.layer1 = nn.Sequential(unit(w, 2 * w), nn.MaxPool2d(2), pair(2 * w))
+        self.layer2 = nn.Sequential(unit(2 * w, 4 * w), nn.MaxPool2d(2))
+        self.layer3 = nn.Sequential(unit(4 * w, 8 * w), nn.MaxPool2d(2), pair(8 * w))
+        self.fc = nn.Linear(8 * w, classes, bias=False)
+
+    def features(self, x: Tensor) -> Tensor:                                    # (n, c, h, w) -> (n, 8 * width)
+        return self.layer3(self.layer2(self.layer1(self.stem(self.normalise(x))))).amax(dim=(2, 3)) / 8
+
+    def forward(self, x: Tensor) -> Tensor:                                     # (n, c, h, w) -> (n, classes)
+        return self.fc(self.features(x))
+
+
+class ViT(nn.Module):
+    """ViT-B/16 with torchvision's ImageNet weights and a new linear layer on the class token (Dosovitskiy et al. 2021).
+
+    ``width`` must be 768, and images must have 3 channels; they are enlarged to 224 x 224 pixels in here, after the data's own
+    normalisation (official code of LFSSD). 85,806,346 parameters at 10 classes. ValueError, in one sentence, without the weights. A
+    network that is retrained starts from the same weights: what they know of a forgotten class stays.
+    """
+
+    def __init__(self, width: int = 768, classes: int = 10, channels: int = 3, mean=(0.5,), std=(0.5,)):
+        super().__init__()
+        if width != 768:
+            raise ValueError(f"vitb16 has the width {width}; it must be 768: write vitb16-768.")
+        if channels != 3:
+            raise ValueError(f"vitb16 got images of {channels} channel(s); its weights take 3: choose another model for these data.")
+        self.normalise = Normalise(mean, std)
+        weights = torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1
+        try:
+            self.vit = torchvision.models.vit_b_16(weights=weights)
+        except Exception as error:
+            raise ValueError("the weights of torchvision's vit_b_16 were not found and could not be downloaded, or are damaged "
+                             f"({type(error).__name__}); they must be in the cache of torch.hub: connect once, or set TORCH_HOME to a "
+                             f"folder that holds hub/checkpoints/{weights.url.rsplit('/', 1)[1]}.") from error
+        self.vit.heads = nn.Identity()
+        self.fc = nn.Linear(self.vit.hidden_dim, classes)
+
+    def features(self, x: Tensor) -> Tensor:                                    # (n, 3, h, w) -> (n, 768)
+        return self.vit(F.interpolate(self.normalise(x), size=(self.vit.image_size,) * 2, mode="bilinear"))
+
+    def forward(self, x: Tensor) -> Tensor:                                     # (n, 3, h, w) -> (n, classes)
+        return self.fc(self.features(x))
+
+    def reset_parameters(self) -> None:
+        """Draw anew what torchvision's layers do not draw by themselves, from the distributions of its constructor."""
+        nn.init.zeros_(self.vit.class_token)
+        nn.init.normal_(self.vit.encoder.pos_embedding, std=0.02)
+        for module in self.vit.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                nn.init.xavier_uniform_(module.in_proj_weight)
+                nn.init.zeros_(module.in_proj_bias)
+
+
 class BagOfEmbeddings(nn.Module):
     """Mean of the word embeddings, one hidden layer: word order is lost. Takes token ids ``(n, length)``."""
 
@@ -202,8 +282,10 @@ TEXT_ARCHITECTURES = {"bag": BagOfEmbeddings, "encoder": Encoder, "roberta": Rob
 ARCHITECTURES = {
     "allcnn": AllCNN,
     "resnet8": lambda **k: ResNet(blocks=(1, 1, 1), **k),
+    "resnet9": ResNet9,
     "resnet18": ResNet,
     "resnet18im": lambda **k: ResNet(stem="imagenet", **k),
+    "vitb16": ViT,
 }
 
 
@@ -221,7 +303,8 @@ def build(architecture: str, data, seed: int) -> nn.Module:
     Parameters
     ----------
     architecture: ``NAME-WIDTH``; for images NAME is in ``ARCHITECTURES`` (``resnet18`` has the CIFAR stem, ``resnet18im`` the
-        ImageNet stem) and WIDTH the channels of the first stage, for texts in ``TEXT_ARCHITECTURES`` and WIDTH that of the embeddings.
+        ImageNet stem, ``vitb16`` is pretrained) and WIDTH the channels of the first stage, for texts in ``TEXT_ARCHITECTURES`` and
+        WIDTH that of the embeddings.
     data: gives the shape of the inputs and the number of classes (see :class:`unlearnlib.data.Data`).
     seed: of the initialisation. The global random state is left as it was.
     """
@@ -246,7 +329,7 @@ def reinitialise(model: nn.Module, seed: int) -> nn.Module:
 
     Raises ValueError if some parameter belongs to a module without ``reset_parameters``: it would keep what it has learned.
     """
-    reset = {id(p) for m in model.modules() if hasattr(m, "reset_parameters") for p in m.parameters(recurse=False)}
+    reset = {id(p) for m in model.modules() if hasattr(m, "reset_parameters") for p in m.parameters(recurse=isinstance(m, ViT))}
     kept = [name for name, p in model.named_parameters() if id(p) not in reset]
     if kept:
         raise ValueError(f"parameters {', '.join(kept[:3])} belong to modules without reset_parameters() and would survive; "

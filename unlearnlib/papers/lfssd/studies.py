@@ -115,8 +115,8 @@ def exact(spec: Spec) -> Outcome:
     bound = len(part) / len(x_f)
     scaled = copy.deepcopy(model)
     with torch.no_grad():
-        head(scaled).weight.mul_(3.0)
-        head(scaled).bias.mul_(3.0)
+        for p in head(scaled).parameters():
+            p.mul_(3.0)
     f3, d3 = importance(scaled, x_f, batch_size=size), importance(scaled, everything, batch_size=size)
     masks = [selected(forget, full, a) for a in sorted(options["alphas"])]
     out = {
