@@ -80,7 +80,7 @@ def nothing_computed(monkeypatch):
     (["run", "lfssd", "--scenario", "random:1"], "fraction is 1;"), (["run", "lfssd", "--scenario", "random:1.5"], "1.5"),
     (["run", "lfssd", "--scenario", "random:0.0001"], "0.0001"),
     (["run", "ispf", "--scenario", "random:0.1"], "ispf has settings for class at this preset:"),
-    (["run", "--set", "model=resnet99"], "resnet99"),
+    (["run", "--set", "model=resnet99"], "resnet99"), (["run", "--set", "recipe=fats"], "recipe is 'fats'; it must be one of fast, "),
     (["run", "--scenario", "random:0.2"], "ispf has settings for class at this preset: choose one of these or another paper"),
     (["data", "fetch", "imagenet"], "imagenet")])
 def test_what_does_not_exist_is_refused_before_anything_is_computed(refused, nothing_computed, tmp_path, argv, said):
@@ -126,6 +126,18 @@ def test_where_nothing_is_tuned_tuning_says_so(prints, nothing_computed, tmp_pat
 def test_a_missing_data_set(refused, tmp_path, argv):
     said = refused(*argv)
     assert "cifar10" in said and str(tmp_path / "data") in said and "data fetch cifar10" in said
+
+
+@pytest.mark.parametrize("paper, missing", [("forget_vectors", "cifar10"), ("ispf", "cifar10"),
+                                            ("lfssd", "cifar100"), ("nabla_tau", "cifar10")])
+def test_the_full_preset_without_data_and_records(refused, prints, nothing_computed, paper, missing):
+    """What cannot be computed is said; what has no records has none to count, draw or compare with."""
+    for command in (["run", "--dry-run"], ["draw"]):
+        said = refused(command[0], paper, "--preset", "full", *command[1:])
+        assert said.startswith(f"{missing} was not found") and f"data fetch {missing}" in said
+    assert "no reference records" in refused("verify", paper, "--preset", "full")
+    planned = len(papers.paper(paper).plan(papers.settings(paper, "full")))
+    assert f"{paper} full    reference: 0 computed, {planned} missing, 0 stale" in prints("status", paper)
 
 
 def test_a_corrupted_data_set(refused, tmp_path):

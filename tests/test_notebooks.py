@@ -250,7 +250,8 @@ def test_papermill_makes_everything_from_an_empty_cache_and_a_second_run_changes
     presets = tmp_path / "presets"
     presets.mkdir()
     (presets / "digits.yaml").write_text(yaml.safe_dump(reduced()))
-    (presets / "cifar10.yaml").write_bytes((papers.FOLDER / "cifar10.yaml").read_bytes())
+    for name in ("cifar10", "full", "recipes"):
+        (presets / f"{name}.yaml").write_bytes((papers.FOLDER / f"{name}.yaml").read_bytes())
     # The kernel is another process: IPython runs this in it before the first cell.
     (kernel / "presets.py").write_text(f"import pathlib, unlearnlib.papers\nunlearnlib.papers.FOLDER = pathlib.Path({str(presets)!r})\n"
                                        "del pathlib, unlearnlib\n")

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from .. import claims, plots, records, runs, tables
-from ..data import DataError
+from ..data import DATASETS, DataError
 from ..methods import method
 from ..records import ROOT, Record, Spec, Store, canonical
 from ..train import fit
@@ -22,7 +22,7 @@ class NotAvailable(RuntimeError):
 
 
 PAPERS = ("forget_vectors", "ispf", "lfssd", "nabla_tau")
-PRESETS = ("digits", "cifar10")
+PRESETS = ("digits", "cifar10", "full")
 FOLDER = ROOT / "notebooks" / "presets"
 LEAST = {"epochs": 1, "retain_epochs": 1, "max_epochs": 1, "rounds": 1, "warmup": 0, "student_steps": 1, "steps": 1, "batches": 1}
 
@@ -37,7 +37,9 @@ def paper(name: str) -> ModuleType:
 def settings(name: str, preset: str, **overrides) -> dict:
     """The numbers of a paper at a preset, with ``overrides`` put in (None: keep the preset's).
 
-    Raises ValueError, in one sentence, for an unknown paper, preset or key, and for a value of another type than the preset's.
+    A ``recipe`` may be given by its name in notebooks/presets/recipes.yaml, or for each data set: a mapping of their names to recipes.
+
+    Raises ValueError, in one sentence, for an unknown paper, preset, key or recipe, and for a value of another type than the preset's.
     """
     paper(name)
     if preset not in PRESETS:
@@ -45,22 +47,27 @@ def settings(name: str, preset: str, **overrides) -> dict:
     values = yaml.safe_load((FOLDER / f"{preset}.yaml").read_text()).get(name)
     if values is None:
         raise ValueError(f"preset {preset} has no settings for {name}; it must have a section of that name: choose another preset.")
+    values["recipe"] = named_recipe(values["recipe"])
     for key, value in overrides.items():
         if key not in values:
             raise ValueError(f"parameter is {key!r}; it must be one of {', '.join(values)}: see notebooks/presets/{preset}.yaml.")
         if value is None:
             continue
+        value = named_recipe(value) if key == "recipe" else value
         number = isinstance(value, int | float) and isinstance(values[key], int | float)
         if isinstance(value, bool) or not number and not isinstance(value, type(values[key])):
             kind = type(values[key]).__name__
             raise ValueError(f"{key} is {value!r}; it must be of type {kind}, like {values[key]!r}: correct the value.")
         values[key] = value
+    if "recipe" in values.get("text", {}):
+        values["text"]["recipe"] = named_recipe(values["text"]["recipe"])
     if not isinstance(values["seeds"], int) or values["seeds"] < 1:
         raise ValueError(f"seeds is {values['seeds']!r}; it must be a whole number of at least 1: 3 or more give intervals.")
     if overrides.get("seeds") is not None and "seeds" in values.get("text", {}):
         values["text"]["seeds"] = values["seeds"]                               # an override holds for both domains
     for domain in domains(values):
-        check_recipe(domain["recipe"])
+        for data in dict.fromkeys(domain["scenarios"].values()):
+            check_recipe(recipe_of(domain, data))
         if domain["focus"] not in domain["scenarios"]:
             raise ValueError(f"focus is {domain['focus']!r}; it must be one of {', '.join(domain['scenarios'])}: choose one of them.")
     return values
@@ -101,8 +108,33 @@ def rehearsal(values: dict, samples: int) -> dict:
     return out | {"text": one(values["text"])} if "text" in values else out
 
 
+def named_recipe(value):
+    """The recipe of a name in recipes.yaml; of a mapping, with every name in it replaced; anything else as it is."""
+    if isinstance(value, dict):
+        return {k: named_recipe(v) if k in DATASETS else v for k, v in value.items()}
+    if not isinstance(value, str):
+        return value
+    known = yaml.safe_load((FOLDER / "recipes.yaml").read_text())
+    if value not in known:
+        raise ValueError(f"recipe is {value!r}; it must be one of {', '.join(known)}, or a mapping with at least epochs and lr: see "
+                         "notebooks/presets/recipes.yaml.")
+    return known[value]
+
+
+def recipe_of(values: dict, data: str) -> dict:
+    """The recipe of a data set, or of a part of one (``cifar10-500``): its own, where there is one for each, else the only one."""
+    recipe, whole = values["recipe"], data.partition("-")[0]
+    if not recipe or not set(recipe) <= set(DATASETS):
+        return recipe
+    if whole not in recipe:
+        raise ValueError(f"recipe has {', '.join(recipe)}; it must have one for {whole}, too: add it, or give one recipe for all.")
+    return recipe[whole]
+
+
 def check_recipe(recipe: dict) -> None:
     """Raise ValueError, in one sentence, for a key that training does not know or a value of another type."""
+    if not isinstance(recipe, dict):
+        raise ValueError(f"recipe is {recipe!r}; it must be a mapping with at least epochs and lr, or a name: correct the value.")
     allowed = {k: v for k, v in inspect.signature(fit).parameters.items() if k not in
                ("model", "images", "targets", "generator", "loss", "callback", "resume")}
     for key, value in recipe.items():
@@ -132,7 +164,7 @@ def make(name: str, study: str, method_name: str, scenario: str, values: dict, s
     study_version = paper(name).STUDIES[study].version
     method_version = 0 if method_name == "original" else method(method_name).version
     data = values["scenarios"][scenario]
-    return Spec(name, study, method_name, scenario, data, values["model"], canonical(values["recipe"]), seed,
+    return Spec(name, study, method_name, scenario, data, values["model"], canonical(recipe_of(values, data)), seed,
                 canonical(params or {}), canonical(options or {}), f"{study_version}.{method_version}")
 
 
