@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -24,7 +25,8 @@ class NotAvailable(RuntimeError):
 PAPERS = ("forget_vectors", "ispf", "lfssd", "nabla_tau")
 PRESETS = ("digits", "cifar10", "full")
 FOLDER = ROOT / "notebooks" / "presets"
-LEAST = {"epochs": 1, "retain_epochs": 1, "max_epochs": 1, "rounds": 1, "warmup": 0, "student_steps": 1, "steps": 1, "batches": 1}
+LEAST = {"epochs": 1, "retain_epochs": 1, "max_epochs": 1, "rounds": 1, "warmup": 0, "student_steps": 1, "steps": 1, "batches": 1,
+         "pseudo_batches": 1, "report_every": 1}
 
 
 def paper(name: str) -> ModuleType:
@@ -101,8 +103,13 @@ def rehearsal(values: dict, samples: int) -> dict:
             return [LEAST[key]]
         return LEAST[key] if key in LEAST and not isinstance(value, str) else value
 
+    def enough(scenario: str) -> int:
+        """At least two samples to forget."""
+        kind, _, what = scenario.partition(":")
+        return max(samples, math.ceil(2 / float(what))) if kind == "random" else samples
+
     def one(section: dict) -> dict:
-        few = {scenario: f"{data}-{samples}" for scenario, data in section["scenarios"].items()}
+        few = {scenario: f"{data}-{enough(scenario)}" for scenario, data in section["scenarios"].items()}
         return least("", section) | {"seeds": 1, "scenarios": few}
     out = one(values)
     return out | {"text": one(values["text"])} if "text" in values else out
