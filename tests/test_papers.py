@@ -199,6 +199,20 @@ def test_a_recipe_for_each_data_set_is_taken_by_its_runs():
     assert texts["recipe"] == NAMED["fast"] and texts["text"] == settings("nabla_tau", "digits")["text"]     # an override is of images
 
 
+def test_a_part_of_a_data_set_has_its_recipe():
+    specs = papers.paper("lfssd").plan(papers.rehearsal(settings("lfssd", "full"), 500))
+    assert {(s.data.split("-")[0], json.loads(s.recipe)["epochs"], json.loads(s.recipe)["milestones"][0]) for s in specs} == \
+        {("cifar10", 1, 8), ("cifar20", 1, 15), ("cifar100", 1, 60)} and all(re.search(r"-\d+$", s.data) for s in specs)
+
+
+def test_the_papers_other_data_sets_run_as_the_full_preset_says():
+    digit = settings("ispf", "full", scenarios={"class:7": "svhn"}, focus="class:7")
+    assert {s.recipe for s in papers.paper("ispf").plan(digit)} == {records.canonical(NAMED["ispf_svhn"])}
+    superclass = settings("lfssd", "full", scenarios={"class:19": "cifar20"}, focus="class:19", recipe="vit", model="vitb16-768")
+    assert {(s.data, s.model, s.recipe) for s in papers.paper("lfssd").plan(superclass)} == \
+        {("cifar20", "vitb16-768", records.canonical(NAMED["vit"]))}
+
+
 @pytest.mark.parametrize("recipe, said", [
     ("fats", "recipe is 'fats'; it must be one of fast, lfssd_cifar10"),
     ({"digits": "fast"}, "recipe has digits; it must have one for digits5"),
