@@ -238,7 +238,7 @@ def tune(arguments) -> None:
 
 def bench(arguments) -> None:
     from . import bench as benchmark
-    benchmark.main()
+    benchmark.main(arguments.parts)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -282,7 +282,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("action", nargs="?", choices=["list", "fetch"], default="list")
     sub.add_argument("name", nargs="?", default="")
     sub.set_defaults(function=datasets)
-    commands.add_parser("bench", help="time our implementations against the forms a user would run otherwise").set_defaults(function=bench)
+    sub = commands.add_parser("bench", help="time our implementations against the forms a user would run otherwise")
+    sub.add_argument("parts", nargs="*", help="throughput, flops, retraining, growth, ratios (default: all, in this order)")
+    sub.set_defaults(function=bench)
     return top
 
 

@@ -1,0 +1,44 @@
+"""How fast, against what a user would run instead: ratios within one run, medians of repeats, committed with their environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+import pandas as pd
+
+from .. import records
+from ..train import check_choice
+
+PARTS = ("throughput", "flops", "retraining", "growth", "ratios")      # the longest last; each is a module
+
+
+def main(parts: Sequence[str] = ()) -> None:
+    """Measure the named parts (default: all) and write ``figures/bench/PART.*``: records (JSON lines), table, figure and its CSV.
+
+    A part has ``measure()``, which yields one record a row, ``tables(frame)`` and ``draw(frame)``. Records are written after every row,
+    tables and figure when the part ends, also where it is interrupted. Raises ValueError for a part that does not exist.
+    """
+    for name in parts:
+        check_choice("part", name, PARTS)
+    for name in dict.fromkeys(parts or PARTS):
+        part, done = import_module(f".{name}", __name__), []
+        print(f"{name}: {part.__doc__.splitlines()[0]}", flush=True)
+        try:
+            for row in part.measure():
+                done.append({"environment": records.environment()} | row)
+                content = "".join(records.canonical(r) + "\n" for r in done)
+                records.write(records.figures_root() / "bench" / f"{name}.jsonl", content.encode())
+                print(f"  {row['row']}", flush=True)
+        finally:
+            if done:
+                publish(name, part, pd.DataFrame(done))
+
+
+def publish(name: str, part, frame: pd.DataFrame) -> None:
+    """Write a part's tables and figure, and print the tables."""
+    folder = records.figures_root() / "bench"
+    text = "\n\n".join(t.to_markdown(index=False, disable_numparse=True) for t in part.tables(frame))
+    print(text, flush=True)
+    records.write(folder / f"{name}.md", (text + "\n").encode())
+    part.draw(frame).save(folder)

@@ -1,0 +1,84 @@
+"""One epoch of a method on random images of CIFAR's shape; as a program, one cell of the growth table in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .. import data, models, reference, runs
+from ..access import Access
+from ..methods import METHODS
+from ..methods.ispf import FORWARD
+from .measure import REPEATS, seconds
+
+# One pass or epoch; all else is the method's default. ISPF: a fifth of an epoch and a small generator, else that would be all one sees.
+EPOCH = {"lfssd": {}, "ssd": {}, "nabla_tau": {"retain_epochs": 1}, "forget_vector": {"epochs": 1},
+         "ispf": {"epochs": 1, "warmup": 0, "rounds": 1, "widths": (32, 16, 8), "latent": 64}}
+FORGET, HELD_OUT = 0.1, 0.1     # shares of |D|
+BUDGET = 1.0                    # seconds after which a cell is not repeated
+
+
+def random_data(images: int) -> data.Data:
+    """Random uint8 images ``(images, 3, 32, 32)`` with random labels of 10 classes, and a tenth as many held out."""
+    def part(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        g = torch.Generator().manual_seed(seed)
+        return torch.randint(256, (n, 3, 32, 32), generator=g, dtype=torch.uint8), torch.randint(10, (n,), generator=g)
+    (x, y), (x_val, y_val) = part(images, 0), part(max(1, int(HELD_OUT * images)), 1)
+    classes = tuple("0123456789")
+    return data.Data("random", x, y, y, x_val, y_val, x_val, y_val, y_val, classes, classes, data.CIFAR_MEAN, data.CIFAR_STD)
+
+
+def job(method: str, images: int, architecture: str, **settings) -> Callable[[], float]:
+    """One epoch of ``method``, ready to run, on random images and a fresh network of ``architecture`` on the project's device.
+
+    The call returns its work in passes of training over D, as the records count it. ``settings`` take the place of those of ``EPOCH``.
+    """
+    d = random_data(images).to(reference.device())
+    model = models.build(architecture, d, 0).to(reference.device()).eval()
+    n = max(1, int(FORGET * images))
+    access = Access(forget=(d.train_images[:n], d.train_labels[:n]), retain=(d.train_images[n:], d.train_labels[n:]),
+                    held_out=(d.val_images, d.val_labels), forget_classes=[0])
+
+    def call() -> float:
+        spent = []
+        METHODS[method].run(model, access, generator=torch.Generator().manual_seed(0), **EPOCH[method] | settings,
+                            callback=lambda images, backward=True, **_: spent.append(images * (1 if backward else FORWARD)))
+        return sum(spent) / len(d.train_images)
+    return call
+
+
+def peak_mb() -> float:
+    """The most memory (MB) that this process has held at once; on a GPU, that its tensors have held there.
+
+    From /proc where it is there: the kernel's ``ru_maxrss`` also remembers what the process had held that started this one.
+    """
+    if reference.device().type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def cell(method: str, images: int, architecture: str) -> dict:
+    """Median seconds of an epoch and peak memory; ``idle_mb`` is what the process held before it had data, network or method.
+
+    Repeated up to ``REPEATS`` times, while less than ``BUDGET`` seconds have gone; ``epochs``: the work done, in passes of training over D.
+    """
+    runs.single_thread()
+    idle = peak_mb()
+    job(method, 64, architecture, **{"batch_size": 8} if method == "ispf" else {})()      # unmeasured: kernels and libraries are loaded
+    call, work, times = job(method, images, architecture), [], []
+    while len(times) < REPEATS and sum(times) < BUDGET:
+        times.append(seconds(lambda: work.append(call())))
+    return {"seconds": float(np.median(times)), "repeats": len(times), "epochs": work[0], "peak_mb": peak_mb(), "idle_mb": idle}
+
+
+if __name__ == "__main__":
+    print(json.dumps(cell(sys.argv[1], int(sys.argv[2]), sys.argv[3])))

@@ -1,0 +1,90 @@
+"""Unlearning against retraining, evaluation excluded: the committed records of each paper's own method and of retrained models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from .. import papers, plots, records
+from ..tables import MISSING
+from .figures import bars
+
+OWN = {"lfssd": "lfssd", "ispf": "ispf", "nabla_tau": "nabla_tau", "forget_vectors": "forget_vector"}
+PLACE = ["commit", "device", "torch", "python", "threads"]      # the environment of a record
+UNEVEN = 1.5        # a training epoch of two networks may differ so much before the machine's load must have
+
+
+def committed() -> pd.DataFrame:
+    """One row for each committed record of the study ``unlearn``, with its preset and its environment."""
+    out = []
+    for preset in papers.PRESETS:
+        for name in papers.PAPERS:
+            found = [r for r in records.Store.reference(preset, name).read().values() if r.spec.study == "unlearn"]
+            if found:
+                place = pd.DataFrame([r.environment for r in found])
+                out.append(records.frame(found).drop(columns="commit").assign(preset=preset, **{k: place.get(k) for k in PLACE}))
+    return pd.concat(out, ignore_index=True)
+
+
+def speedups(frame: pd.DataFrame) -> Iterator[dict]:
+    """One record for each preset, paper, data set and kind of scenario: what retraining costs, divided by what the paper's method costs.
+
+    Ratios are medians over pairs of the same scenario and seed. ``epochs``: training-epoch equivalents, which no device changes.
+    ``seconds_ratio`` is NaN where seconds cannot be compared, and ``note`` says why: another environment (commit, library versions,
+    device, threads), or a load of the machine that changed, seen in a training epoch of original and retrained networks.
+    """
+    frame = frame.assign(kind=frame.scenario.str.split(":").str[0])
+    for (preset, paper, data, kind), part in frame.groupby(["preset", "paper", "data", "kind"], sort=False):
+        own, retrained, original = (part[part.method == m] for m in (OWN[paper], "retrain", "original"))
+        pairs = own.merge(retrained, on=["scenario", "seed"], suffixes=("", "_retrain"))
+        pairs = pairs[(pairs.epochs > 0) & pairs.epochs_retrain.notna()]
+        if pairs.empty:
+            continue
+        why = _incomparable(pairs, pd.concat([original, retrained]))
+        yield {"row": f"{preset}, {paper}, {data}, {kind}", "preset": preset, "paper": paper, "data": data, "scenarios": kind,
+               "method": OWN[paper], "repeats": len(pairs), "epochs": pairs.epochs.median(),
+               "retrain_epochs": pairs.epochs_retrain.median(),
+               "ratio": (pairs.epochs_retrain / pairs.epochs).median(), "seconds": pairs.seconds.median(),
+               "retrain_seconds": pairs.seconds_retrain.median(),
+               "seconds_ratio": float("nan") if why else (pairs.seconds_retrain / pairs.seconds).median(), "note": why,
+               "settings": {"model": ", ".join(sorted(set(part.model))), "seeds": sorted(set(pairs.seed)),
+                            "scenarios": sorted(set(pairs.scenario))},
+               "environment": {k: sorted({str(v) for v in [*pairs[k], *pairs[f"{k}_retrain"]]}) for k in PLACE}}
+
+
+def _incomparable(pairs: pd.DataFrame, trained: pd.DataFrame) -> str:
+    """Why seconds cannot be compared; empty where they can."""
+    odd = [k for k in PLACE if pairs[k].nunique() > 1 or (pairs[k].astype(str) != pairs[f"{k}_retrain"].astype(str)).any()]
+    if odd:
+        return f"records of another {', '.join(odd)}"
+    pace = (trained.seconds / trained.epochs).groupby(trained.method).median()
+    if pace.max() > UNEVEN * pace.min():
+        return "uneven load: an epoch of training took " + ", ".join(f"{s:.3g} s ({m})" for m, s in pace.items())
+    return ""
+
+
+def measure() -> Iterator[dict]:
+    """The records of :func:`speedups`; nothing is run."""
+    return speedups(committed())
+
+
+def tables(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    return [pd.DataFrame([{
+        "preset": r.preset, "paper": r.paper, "data": r.data, "network": r.settings["model"],
+        "scenarios": f"{r.scenarios} ({r.repeats} run{'s' * (r.repeats > 1)})",
+        "retrain (epochs)": f"{r.retrain_epochs:.1f}", "unlearn (epochs)": f"{r.epochs:.2f}", "times fewer epochs": f"{r.ratio:.2f}",
+        "retrain (s)": f"{r.retrain_seconds:.3g}", "unlearn (s)": f"{r.seconds:.3g}",
+        "times faster": f"{MISSING}: {r.note}" if pd.isna(r.seconds_ratio) else f"{r.seconds_ratio:.2f}",
+        "commit": ", ".join(r.environment["commit"])} for r in frame.itertuples()])]
+
+
+def draw(frame: pd.DataFrame) -> plots.Drawn:
+    """One bar for each paper, data set and kind of scenario: retraining's epochs over the method's."""
+    drawn = frame[["preset", "paper", "data", "scenarios", "method", "repeats", "epochs", "retrain_epochs", "ratio", "seconds_ratio"]]
+    labels = [f"{plots.label(r.method)}, {r.data}, {r.scenarios}" for r in drawn.itertuples()]
+    notes = [f"{r.ratio:.1f} times fewer epochs" + ("" if pd.isna(r.seconds_ratio) else f", {r.seconds_ratio:.1f} times faster in seconds")
+             for r in drawn.itertuples()]
+    commits = ", ".join(sorted({c for e in frame.environment for c in e["commit"]}))
+    return bars("retraining", drawn, labels, "ratio", notes, origin=f"committed records, medians of runs | commits {commits}",
+                xlabel="training epochs of retraining / those of the method (1 = equal)", title="Unlearning against retraining")
