@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
-import pandas as pd
-
-from .. import records
 from ..train import check_choice
+from .measure import machine
 
 PARTS = ("throughput", "flops", "retraining", "growth", "ratios")      # the longest last; each is a module
 
@@ -19,6 +17,7 @@ def main(parts: Sequence[str] = ()) -> None:
     A part has ``measure()``, which yields one record a row, ``tables(frame)`` and ``draw(frame)``. Records are written after every row,
     tables and figure when the part ends, also where it is interrupted. Raises ValueError for a part that does not exist.
     """
+    from .. import records  # here: a cell of the growth table needs no pandas
     for name in parts:
         check_choice("part", name, PARTS)
     for name in dict.fromkeys(parts or PARTS):
@@ -26,17 +25,21 @@ def main(parts: Sequence[str] = ()) -> None:
         print(f"{name}: {part.__doc__.splitlines()[0]}", flush=True)
         try:
             for row in part.measure():
-                done.append({"environment": records.environment()} | row)
+                done.append({"environment": records.environment() | machine()} | row)
                 content = "".join(records.canonical(r) + "\n" for r in done)
                 records.write(records.figures_root() / "bench" / f"{name}.jsonl", content.encode())
                 print(f"  {row['row']}", flush=True)
         finally:
             if done:
-                publish(name, part, pd.DataFrame(done))
+                publish(name, part, done)
 
 
-def publish(name: str, part, frame: pd.DataFrame) -> None:
-    """Write a part's tables and figure, and print the tables."""
+def publish(name: str, part, done: list[dict]) -> None:
+    """Write the tables and the figure of a part's records, and print the tables."""
+    import pandas as pd
+
+    from .. import records
+    frame = pd.DataFrame(done)
     folder = records.figures_root() / "bench"
     text = "\n\n".join(t.to_markdown(index=False, disable_numparse=True) for t in part.tables(frame))
     print(text, flush=True)

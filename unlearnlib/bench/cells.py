@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import data, models, reference, runs
+from .. import data, models, reference
 from ..access import Access
 from ..methods import METHODS
 from ..methods.ispf import FORWARD
 from .measure import REPEATS, seconds
 
-# One pass or epoch; all else is the method's default. ISPF: a fifth of an epoch and a small generator, else that would be all one sees.
-EPOCH = {"lfssd": {}, "ssd": {}, "nabla_tau": {"retain_epochs": 1}, "forget_vector": {"epochs": 1},
+# One pass or epoch, all else as the methods have it; ISPF: one of an epoch's five rounds, and a generator too small to hide the rest.
+EPOCH = {"ssd": {}, "lfssd": {}, "nabla_tau": {"retain_epochs": 1}, "forget_vector": {"epochs": 1},
          "ispf": {"epochs": 1, "warmup": 0, "rounds": 1, "widths": (32, 16, 8), "latent": 64}}
 FORGET, HELD_OUT = 0.1, 0.1     # shares of |D|
 BUDGET = 1.0                    # seconds after which a cell is not repeated
@@ -69,9 +69,8 @@ def peak_mb() -> float:
 def cell(method: str, images: int, architecture: str) -> dict:
     """Median seconds of an epoch and peak memory; ``idle_mb`` is what the process held before it had data, network or method.
 
-    Repeated up to ``REPEATS`` times, while less than ``BUDGET`` seconds have gone; ``epochs``: the work done, in passes of training over D.
+    Repeated up to ``REPEATS`` times, while less than ``BUDGET`` seconds have gone. ``epochs``: the work done, in passes of training over D.
     """
-    runs.single_thread()
     idle = peak_mb()
     job(method, 64, architecture, **{"batch_size": 8} if method == "ispf" else {})()      # unmeasured: kernels and libraries are loaded
     call, work, times = job(method, images, architecture), [], []

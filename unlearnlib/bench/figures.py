@@ -11,17 +11,18 @@ from .. import plots
 
 def provenance(frame: pd.DataFrame) -> str:
     """Repeats and origin of the records of a frame."""
-    kinds = list(dict.fromkeys((e["device"], e["threads"], e["torch"], e["commit"]) for e in frame.environment))
-    where = "; ".join(f"{device}, {threads} thread{'s' * (threads > 1)} | torch {torch} | commit {commit}"
-                      for device, threads, torch, commit in kinds)
-    return f"medians of {', '.join(str(n) for n in sorted(set(frame.repeats)))} | {where}"
+    kinds = list(dict.fromkeys((e["device"], e.get("processor", ""), e["threads"], e["torch"], e["commit"]) for e in frame.environment))
+    where = "; ".join(f"{device} {processor}, {threads} thread{'s' * (threads > 1)} | torch {torch} | commit {commit}"
+                      for device, processor, threads, torch, commit in kinds)
+    low, high = int(frame.repeats.min()), int(frame.repeats.max())
+    return f"medians of {low if low == high else f'{low} to {high}'} | {where}"
 
 
 def bars(name: str, drawn: pd.DataFrame, labels: Sequence[str], value: str, notes: Sequence[str], *, origin: str, xlabel: str,
-         title: str, one: bool = True) -> plots.Drawn:
+         title: str, one: bool = True, room: float = 1.2) -> plots.Drawn:
     """One bar a row of ``drawn``, as long as ``value`` on a logarithmic axis (none where it is NaN), with a note at its end.
 
-    ``one``: bars start at 1, a ratio where nothing is gained.
+    ``one``: bars start at 1, a ratio where nothing is gained. ``room``: for the notes, in widths of the bars' own range.
     """
     figure, axes = plots.panels(1, width=10, height=1.3 + 0.3 * len(drawn))
     ax = axes[0, 0]
@@ -34,7 +35,7 @@ def bars(name: str, drawn: pd.DataFrame, labels: Sequence[str], value: str, note
         ax.annotate(note, (end, y), (5, 0), textcoords="offset points", va="center", fontsize=9)
     ax.set_yticks(range(len(drawn)), labels, fontsize=9)
     ax.invert_yaxis()
-    ax.set(xscale="log", xlim=(low, high * (high / low) ** 1.2), xlabel=xlabel, title=title)
+    ax.set(xscale="log", xlim=(low, high * (high / low) ** room), xlabel=xlabel, title=title)
     if one:
         ax.axvline(1, color="black", linewidth=1)
     plots.stamp(figure, origin)

@@ -11,7 +11,7 @@ from .. import plots, reference
 from ..tables import MISSING
 from .cells import EPOCH, job
 from .figures import bars, provenance
-from .measure import FLOOR, REPEATS, against_floor, flop, in_turn, matmul_rate
+from .measure import FLOOR, REPEATS, against_floor, flop, in_turn, matmul
 
 CPU, GPU = ("resnet18-16", 512), ("resnet18-64", 10_000)      # network and |D|
 
@@ -20,11 +20,12 @@ def measure(network: str | None = None, images: int | None = None, repeats: int 
     """One record a method: an epoch (see ``cells.EPOCH``) on random images, its FLOP counted in a call that is not timed."""
     gpu = reference.device().type == "cuda"
     network, images = network or (GPU if gpu else CPU)[0], images or (GPU if gpu else CPU)[1]
-    rate = matmul_rate(torch.float32)
+    product, product_flop = matmul(torch.float32)
     for method, settings in EPOCH.items():
         call = job(method, images, network)
         operations = flop(call)
-        yield record(method, operations, in_turn({method: call}, repeats)[method], rate) | {
+        times = in_turn({"method": call, "matmul": product}, repeats)
+        yield record(method, operations, times["method"], product_flop / times["matmul"]) | {
             "repeats": repeats, "settings": {"model": network, "images": images, "data": "random uint8 (3, 32, 32)"} | settings}
 
 

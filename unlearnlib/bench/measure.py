@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -59,13 +62,27 @@ def flop(call: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def matmul_rate(dtype: torch.dtype, size: int | None = None, repeats: int = REPEATS) -> float:
-    """FLOP/s of the product of two square matrices, a median: what this machine reaches at best. float32 as convolutions have it (TF32)."""
+def matmul(dtype: torch.dtype, size: int | None = None) -> tuple[Callable[[], torch.Tensor], int]:
+    """The product of two large square matrices, which a machine computes about as fast as it can anything, and its FLOP.
+
+    To be measured in turn with what is compared with it. float32 has the precision of float32 convolutions (on a GPU: TF32).
+    """
     device = reference.device()
     size = size or (8192 if device.type == "cuda" else 2048)
     a = torch.randn(size, size, device=device).to(dtype)
-    with as_convolutions():
-        return 2 * size ** 3 / in_turn({"matmul": lambda: a @ a}, repeats)["matmul"]
+
+    def call() -> torch.Tensor:
+        with as_convolutions():
+            return a @ a
+    return call, 2 * size ** 3
+
+
+def machine() -> dict:
+    """What the environment of a record lacks: the processor's name, and how many processes want to run right now (1: this one alone)."""
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")] or [platform.processor() or "unknown"]
+    return {"processor": names[0], "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None}
 
 
 @contextmanager

@@ -83,8 +83,9 @@ def draw(frame: pd.DataFrame) -> plots.Drawn:
     """One bar for each paper, data set and kind of scenario: retraining's epochs over the method's."""
     drawn = frame[["preset", "paper", "data", "scenarios", "method", "repeats", "epochs", "retrain_epochs", "ratio", "seconds_ratio"]]
     labels = [f"{plots.label(r.method)}, {r.data}, {r.scenarios}" for r in drawn.itertuples()]
-    notes = [f"{r.ratio:.1f} times fewer epochs" + ("" if pd.isna(r.seconds_ratio) else f", {r.seconds_ratio:.1f} times faster in seconds")
+    notes = [f"{r.ratio:.2g} times the epochs" + ("" if pd.isna(r.seconds_ratio) else f", {r.seconds_ratio:.2g} times the seconds")
              for r in drawn.itertuples()]
     commits = ", ".join(sorted({c for e in frame.environment for c in e["commit"]}))
     return bars("retraining", drawn, labels, "ratio", notes, origin=f"committed records, medians of runs | commits {commits}",
-                xlabel="training epochs of retraining / those of the method (1 = equal)", title="Unlearning against retraining")
+                xlabel="training epochs of retraining / those of the method (1 = equal)", title="What retraining costs, against unlearning",
+                room=0.75)

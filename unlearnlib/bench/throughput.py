@@ -13,7 +13,7 @@ from torch import nn
 from .. import models, plots, reference, train
 from .cells import random_data
 from .figures import bars, provenance
-from .measure import REPEATS, flop, in_turn, matmul_rate
+from .measure import REPEATS, flop, in_turn, matmul
 
 MODELS = {"resnet18-64": 64, "resnet18-16": 256, "allcnn-96": 64, "resnet18im-64": 256}     # images a measurement on a CPU
 CPU_BATCH, GPU_IMAGES, GPU_BATCH = 64, 16_384, 512
@@ -30,9 +30,9 @@ def forms(model: nn.Module, gpu: bool) -> dict[str, tuple[nn.Module, bool]]:
 
 
 def measure(networks: dict[str, int] | None = None, repeats: int = REPEATS) -> Iterator[dict]:
-    """One record for each network (default: ``MODELS``) and form; the forms of a network are measured in turn."""
+    """One record for each network (default: ``MODELS``) and form; the forms of a network are measured in turn, and products with them."""
     gpu = reference.device().type == "cuda"
-    rates = {bf16: matmul_rate(torch.bfloat16 if bf16 else torch.float32) for bf16 in (False, True)}
+    products = {bf16: matmul(torch.bfloat16 if bf16 else torch.float32) for bf16 in (False, True)}
     for architecture, images in (networks or MODELS).items():
         images, batch = (GPU_IMAGES, GPU_BATCH) if gpu else (images, CPU_BATCH)
         d = random_data(images).to(reference.device())
@@ -44,9 +44,10 @@ def measure(networks: dict[str, int] | None = None, repeats: int = REPEATS) -> I
 
         there = forms(model, gpu)
         operations = flop(partial(epoch, copy.deepcopy(model), False)) / images
-        times = in_turn({name: partial(epoch, *form) for name, form in there.items()}, repeats)
-        for name, elapsed in times.items():
-            rate = rates[there[name][1]]
+        calls = {name: partial(epoch, *form) for name, form in there.items()}
+        times = in_turn(calls | {bf16: call for bf16, (call, _) in products.items()}, repeats)
+        for name, (_, bf16) in there.items():
+            elapsed, rate = times[name], products[bf16][1] / times[bf16]
             yield _record(architecture, name, images, batch, repeats) | {
                 "seconds": elapsed, "images_per_second": images / elapsed, "ratio": times["float32"] / elapsed,
                 "flop_per_image": operations, "flop_per_second": operations * images / elapsed, "matmul_flop_per_second": rate,
