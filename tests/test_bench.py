@@ -310,7 +310,7 @@ class Part:
 
     @staticmethod
     def draw(frame):
-        return figures.bars("growth", frame[["row", "value"]], frame.row, "value", ["x"], origin="o", xlabel="v", title="t")
+        return figures.bars("growth", frame[["row", "value"]], frame.row, "value", ["x"], origin="o", xlabel="v", title="t", ratio=False)
 
 
 def test_an_interrupted_part_keeps_what_it_has_measured(monkeypatch, tmp_path):

@@ -12,31 +12,32 @@ from .. import plots
 def provenance(frame: pd.DataFrame) -> str:
     """Repeats and origin of the records of a frame."""
     kinds = list(dict.fromkeys((e["device"], e.get("processor", ""), e["threads"], e["torch"], e["commit"]) for e in frame.environment))
-    where = "; ".join(f"{device} {processor}, {threads} thread{'s' * (threads > 1)} | torch {torch} | commit {commit}"
+    where = "; ".join(f"{f'{device} {processor}'.strip()}, {threads} thread{'s' * (threads > 1)} | torch {torch} | commit {commit}"
                       for device, processor, threads, torch, commit in kinds)
     low, high = int(frame.repeats.min()), int(frame.repeats.max())
     return f"medians of {low if low == high else f'{low} to {high}'} | {where}"
 
 
 def bars(name: str, drawn: pd.DataFrame, labels: Sequence[str], value: str, notes: Sequence[str], *, origin: str, xlabel: str,
-         title: str, one: bool = True, room: float = 1.2) -> plots.Drawn:
-    """One bar a row of ``drawn``, as long as ``value`` on a logarithmic axis (none where it is NaN), with a note at its end.
+         title: str, ratio: bool = True) -> plots.Drawn:
+    """One bar a row of ``drawn``, as long as ``value``, with a note at its end.
 
-    ``one``: bars start at 1, a ratio where nothing is gained. ``room``: for the notes, in widths of the bars' own range.
+    A ratio has a logarithmic axis and bars that start at 1, where nothing is gained; all else bars from 0 on a linear one.
     """
     figure, axes = plots.panels(1, width=10, height=1.3 + 0.3 * len(drawn))
     ax = axes[0, 0]
-    values = drawn[value].astype(float)
-    low, high = (min(values.min(), 1) / 1.5, max(values.max(), 1)) if one else (values.min() / 1.5, values.max())
-    start = 1 if one else low
+    values, start = drawn[value].astype(float), float(ratio)
     ax.barh(range(len(drawn)), values - start, left=start, color=plots.STYLE["lfssd"][1], alpha=0.85)
     for y, (number, note) in enumerate(zip(values, notes, strict=True)):
-        end = start if pd.isna(number) else max(number, start)
-        ax.annotate(note, (end, y), (5, 0), textcoords="offset points", va="center", fontsize=9)
+        ax.annotate(note, (max(number, start), y), (5, 0), textcoords="offset points", va="center", fontsize=9)
     ax.set_yticks(range(len(drawn)), labels, fontsize=9)
     ax.invert_yaxis()
-    ax.set(xscale="log", xlim=(low, high * (high / low) ** room), xlabel=xlabel, title=title)
-    if one:
+    ax.set(xlabel=xlabel, title=title)
+    if ratio:
+        low, high = min(values.min(), 1) / 1.5, max(values.max(), 1.5)
+        ax.set(xscale="log", xlim=(low, high * (high / low) ** 0.75))
         ax.axvline(1, color="black", linewidth=1)
+    else:
+        ax.set_xlim(0, 2.2 * values.max())
     plots.stamp(figure, origin)
     return plots.Drawn(name, figure, drawn)

@@ -50,5 +50,6 @@ def draw(frame: pd.DataFrame) -> plots.Drawn:
     drawn = drawn.assign(percent=100 * frame.fraction)
     notes = [f"{r.flop_per_second / 1e9:,.0f} GFLOP/s, {r.percent:.0f} %"
              + ("" if pd.isna(r.times_floor) else f", {r.times_floor:.1f} times the floor") for r in drawn.itertuples()]
-    return bars("flops", drawn, [plots.label(m) for m in drawn.method], "percent", notes, origin=provenance(frame), one=False,
-                xlabel="FLOP/s of an epoch, in percent of this machine's float32 matmul rate", title="How far from the machine's limit")
+    return bars("flops", drawn, [plots.label(m) for m in drawn.method], "percent", notes, origin=provenance(frame), ratio=False,
+                xlabel="FLOP/s of an epoch, in percent of this machine's float32 matmul rate",
+                title="FLOP/s of the methods, against one large product")

@@ -63,7 +63,7 @@ def flop(call: Callable[[], object]) -> int:
 
 
 def matmul(dtype: torch.dtype, size: int | None = None) -> tuple[Callable[[], torch.Tensor], int]:
-    """The product of two large square matrices, which a machine computes about as fast as it can anything, and its FLOP.
+    """The product of two large square matrices and its FLOP: the usual yardstick of a machine, though a convolution can be faster.
 
     To be measured in turn with what is compared with it. float32 has the precision of float32 convolutions (on a GPU: TF32).
     """

@@ -87,5 +87,4 @@ def draw(frame: pd.DataFrame) -> plots.Drawn:
              for r in drawn.itertuples()]
     commits = ", ".join(sorted({c for e in frame.environment for c in e["commit"]}))
     return bars("retraining", drawn, labels, "ratio", notes, origin=f"committed records, medians of runs | commits {commits}",
-                xlabel="training epochs of retraining / those of the method (1 = equal)", title="What retraining costs, against unlearning",
-                room=0.75)
+                xlabel="training epochs of retraining / those of the method (1 = equal)", title="What retraining costs, against unlearning")
