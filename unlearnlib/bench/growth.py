@@ -39,8 +39,8 @@ def measure(images=IMAGES, widths=WIDTHS) -> Iterator[dict]:
         architecture = f"{NETWORK}-{width}"
         at = method, n, architecture
         if at not in known:
-            done = subprocess.run([sys.executable, "-m", "unlearnlib.bench.cells", *map(str, at)], capture_output=True, text=True,
-                                  check=True, cwd=ROOT)
+            done = subprocess.run([sys.executable, "-m", "unlearnlib.bench.cells", *map(str, at)], stdout=subprocess.PIPE, text=True,
+                                  check=True, cwd=ROOT)                         # what goes wrong there is said there
             known[at] = json.loads(done.stdout)
         yield {"row": f"{method}, |D| = {n:,}, width {width}", "method": method, "axis": axis, "images": n, "width": width,
                "settings": {"model": architecture, "forget": FORGET, "data": "random uint8 (3, 32, 32)"} | EPOCH[method]} | known[at]
