@@ -156,7 +156,7 @@ def test_flop_rates_follow_from_counts_and_seconds(monkeypatch):
 
 def test_flop_are_counted_for_every_method(monkeypatch):
     monkeypatch.setattr(flops, "matmul", lambda dtype: (lambda: None, 1e10))
-    monkeypatch.setitem(cells.EPOCH, "ispf", cells.EPOCH["ispf"] | {"batch_size": 4})
+    monkeypatch.setitem(cells.SMALL, "ispf", cells.SMALL["ispf"] | {"batch_size": 4})
     rows = list(flops.measure("allcnn-2", 16, repeats=1))
     assert [r["method"] for r in rows] == list(cells.EPOCH) and all(r["flop"] > 0 and r["seconds"] > 0 for r in rows)
 
@@ -213,7 +213,7 @@ def grown():
         for axis, sizes in (("images", (1000, 4000, 16000)), ("width", (8, 16))):
             rows += [{"row": f"{method} {axis} {n}", "method": method, "axis": axis, "images": n if axis == "images" else 1000,
                       "width": n if axis == "width" else 8, "seconds": (n / 1000) ** power, "repeats": 1, "epochs": 1.0, "idle_mb": 500.0,
-                      "peak_mb": 500.0 + n / 100, "environment": HERE} for n in sizes]
+                      "peak_mb": 500.0 + n / 100, "environment": HERE, "settings": {"rounds": 1} if method == "ispf" else {}} for n in sizes]
     return pd.DataFrame(rows)
 
 
@@ -258,6 +258,13 @@ def test_a_cell_as_a_program_prints_its_numbers_and_does_not_inherit_its_parents
     cell = json.loads(done.stdout)
     assert set(cell) == {"seconds", "repeats", "epochs", "peak_mb", "idle_mb"} and cell["epochs"] == pytest.approx(1.1, abs=0.02)
     assert cell["idle_mb"] <= cell["peak_mb"] < cells.peak_mb() and len(kept)
+
+
+def test_ispf_is_cut_short_without_a_gpu_alone_and_its_record_says_so(monkeypatch):
+    assert cells.settings_of("ispf") == {"epochs": 1, "warmup": 0, "rounds": 1, "batch_size": 64, "widths": (32, 16, 8), "latent": 64}
+    assert cells.settings_of("nabla_tau") == {"retain_epochs": 1}
+    monkeypatch.setattr(cells.reference, "device", lambda: torch.device("cuda"))
+    assert cells.settings_of("ispf") == {"epochs": 1, "warmup": 0}
 
 
 # --- tables and figures

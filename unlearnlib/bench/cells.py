@@ -17,9 +17,8 @@ from ..methods import METHODS
 from ..methods.ispf import FORWARD
 from .measure import REPEATS, seconds
 
-# One pass or epoch, all else as the methods have it; ISPF: one of an epoch's five rounds, and a generator too small to hide the rest.
-EPOCH = {"ssd": {}, "lfssd": {}, "nabla_tau": {"retain_epochs": 1}, "forget_vector": {"epochs": 1},
-         "ispf": {"epochs": 1, "warmup": 0, "rounds": 1, "widths": (32, 16, 8), "latent": 64}}
+EPOCH = {"ssd": {}, "lfssd": {}, "nabla_tau": {"retain_epochs": 1}, "forget_vector": {"epochs": 1}, "ispf": {"epochs": 1, "warmup": 0}}
+SMALL = {"ispf": {"rounds": 1, "batch_size": 64, "widths": (32, 16, 8), "latent": 64}}      # without a GPU: a twentieth of the work
 FORGET, HELD_OUT = 0.1, 0.1     # shares of |D|
 BUDGET = 1.0                    # seconds after which a cell is not repeated
 
@@ -34,10 +33,15 @@ def random_data(images: int) -> data.Data:
     return data.Data("random", x, y, y, x_val, y_val, x_val, y_val, y_val, classes, classes, data.CIFAR_MEAN, data.CIFAR_STD)
 
 
+def settings_of(method: str) -> dict:
+    """The settings of one pass or epoch on the project's device; all else is as the method has it."""
+    return EPOCH[method] | (SMALL.get(method, {}) if reference.device().type != "cuda" else {})
+
+
 def job(method: str, images: int, architecture: str, **settings) -> Callable[[], float]:
     """One epoch of ``method``, ready to run, on random images and a fresh network of ``architecture`` on the project's device.
 
-    The call returns its work in passes of training over D, as the records count it. ``settings`` take the place of those of ``EPOCH``.
+    The call returns its work in passes of training over D, as the records count it. ``settings`` go before :func:`settings_of`'s.
     """
     d = random_data(images).to(reference.device())
     model = models.build(architecture, d, 0).to(reference.device()).eval()
@@ -47,7 +51,7 @@ def job(method: str, images: int, architecture: str, **settings) -> Callable[[],
 
     def call() -> float:
         spent = []
-        METHODS[method].run(model, access, generator=torch.Generator().manual_seed(0), **EPOCH[method] | settings,
+        METHODS[method].run(model, access, generator=torch.Generator().manual_seed(0), **settings_of(method) | settings,
                             callback=lambda images, backward=True, **_: spent.append(images * (1 if backward else FORWARD)))
         return sum(spent) / len(d.train_images)
     return call

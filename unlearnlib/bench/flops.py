@@ -9,7 +9,7 @@ import torch
 
 from .. import plots, reference
 from ..tables import MISSING
-from .cells import EPOCH, job
+from .cells import EPOCH, job, settings_of
 from .figures import bars, provenance
 from .measure import FLOOR, REPEATS, against_floor, flop, in_turn, matmul
 
@@ -17,16 +17,16 @@ CPU, GPU = ("resnet18-16", 512), ("resnet18-64", 10_000)      # network and |D|
 
 
 def measure(network: str | None = None, images: int | None = None, repeats: int = REPEATS) -> Iterator[dict]:
-    """One record a method: an epoch (see ``cells.EPOCH``) on random images, its FLOP counted in a call that is not timed."""
+    """One record a method: an epoch (see :func:`cells.settings_of`) on random images, its FLOP counted in a call that is not timed."""
     gpu = reference.device().type == "cuda"
     network, images = network or (GPU if gpu else CPU)[0], images or (GPU if gpu else CPU)[1]
     product, product_flop = matmul(torch.float32)
-    for method, settings in EPOCH.items():
+    for method in EPOCH:
         call = job(method, images, network)
         operations = flop(call)
         times = in_turn({"method": call, "matmul": product}, repeats)
         yield record(method, operations, times["method"], product_flop / times["matmul"]) | {
-            "repeats": repeats, "settings": {"model": network, "images": images, "data": "random uint8 (3, 32, 32)"} | settings}
+            "repeats": repeats, "settings": {"model": network, "images": images, "data": "random uint8 (3, 32, 32)"} | settings_of(method)}
 
 
 def record(method: str, operations: float, elapsed: float, rate: float) -> dict:

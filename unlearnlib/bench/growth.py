@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator
 
 from .. import plots, reference
 from ..records import ROOT
-from .cells import EPOCH, FORGET
+from .cells import EPOCH, FORGET, settings_of
 from .figures import provenance
 
 IMAGES, WIDTHS = (1_000, 4_000, 16_000, 50_000), (8, 16, 32, 64)
@@ -43,7 +43,7 @@ def measure(images=IMAGES, widths=WIDTHS) -> Iterator[dict]:
                                   check=True, cwd=ROOT)                         # what goes wrong there is said there
             known[at] = json.loads(done.stdout)
         yield {"row": f"{method}, |D| = {n:,}, width {width}", "method": method, "axis": axis, "images": n, "width": width,
-               "settings": {"model": architecture, "forget": FORGET, "data": "random uint8 (3, 32, 32)"} | EPOCH[method]} | known[at]
+               "settings": {"model": architecture, "forget": FORGET, "data": "random uint8 (3, 32, 32)"} | settings_of(method)} | known[at]
 
 
 def exponents(frame: pd.DataFrame, axis: str, value: str) -> dict[str, float]:
@@ -77,6 +77,7 @@ def tables(frame: pd.DataFrame) -> list[pd.DataFrame]:
 def draw(frame: pd.DataFrame) -> plots.Drawn:
     """Time above, memory below; over |D| on the left, over the width on the right; all axes logarithmic, one line a method."""
     drawn = _memory(frame)[["method", "axis", "images", "width", "seconds", "repeats", "epochs", "peak_mb", "idle_mb", "memory_mb"]]
+    cut = {r.method for r in frame.itertuples() if "rounds" in r.settings}     # less than an epoch
     figure, axes = plots.panels(2, 2, width=10, height=7, sharex="col", sharey="row")
     for column, (axis, text) in enumerate(AXES.items()):
         for row, (value, unit) in enumerate((("seconds", "seconds an epoch"), ("memory_mb", "peak memory (MB)"))):
@@ -84,8 +85,8 @@ def draw(frame: pd.DataFrame) -> plots.Drawn:
             for method in dict.fromkeys(drawn.method):
                 part = drawn[(drawn.method == method) & (drawn.axis == axis)].sort_values(axis)
                 label, colour, marker = plots.STYLE[method]
-                ax.plot(part[axis], part[value], color=colour, marker=marker, label=label + " (a fifth of an epoch)" * (method == "ispf"),
-                        alpha=0.85, markersize=plots.SIZE.get(method, 7), linestyle="--" if method == "ispf" else "-")
+                ax.plot(part[axis], part[value], color=colour, marker=marker, label=label + " (one round, batch 64)" * (method in cut),
+                        alpha=0.85, markersize=plots.SIZE.get(method, 7), linestyle="--" if method in cut else "-")
             ax.set(yscale="log", xscale="log", ylabel=unit if column == 0 else "", xlabel=text if row else "")
             sizes = sorted(drawn[drawn.axis == axis][axis].unique())
             ax.set_xticks(sizes, [f"{s:,}" for s in sizes])
