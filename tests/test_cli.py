@@ -304,9 +304,9 @@ def test_a_rehearsal_without_the_data_says_so_and_goes_on(capsys):
 def test_the_least_budget_changes_no_network_no_batch_and_no_scenario():
     for name in papers.PAPERS:
         values = papers.settings(name, "digits")
-        least = papers.rehearsal(values, 64)
+        least = papers.rehearsal(values, 100)
         assert values == papers.settings(name, "digits") and least["seeds"] == 1 and least["recipe"]["epochs"] == 1
-        assert least["scenarios"] == {s: f"{d}-64" for s, d in values["scenarios"].items()} and least["model"] == values["model"]
+        assert least["scenarios"] == {s: f"{d}-100" for s, d in values["scenarios"].items()} and least["model"] == values["model"]
         assert least["recipe"] | {"epochs": 0} == values["recipe"] | {"epochs": 0} and least["methods"].keys() == values["methods"].keys()
         specs = papers.paper(name).plan(least)
         assert {(s.study, s.method) for s in specs} == {(s.study, s.method) for s in papers.paper(name).plan(values)}
