@@ -213,7 +213,7 @@ def grown():
         for axis, sizes in (("images", (1000, 4000, 16000)), ("width", (8, 16))):
             rows += [{"row": f"{method} {axis} {n}", "method": method, "axis": axis, "images": n if axis == "images" else 1000,
                       "width": n if axis == "width" else 8, "seconds": (n / 1000) ** power, "repeats": 1, "epochs": 1.0, "idle_mb": 500.0,
-                      "peak_mb": 500.0 + n / 100, "environment": HERE, "settings": {"rounds": 1} if method == "ispf" else {}} for n in sizes]
+                      "peak_mb": 500.0 + n / 100, "environment": HERE, "settings": {"rounds": 1} if power == 0 else {}} for n in sizes]
     return pd.DataFrame(rows)
 
 
