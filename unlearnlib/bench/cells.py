@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from .. import data, models, reference
+from .. import data, devices, models
 from ..access import Access
 from ..methods import METHODS
 from ..methods.ispf import FORWARD
@@ -35,7 +33,7 @@ def random_data(images: int) -> data.Data:
 
 def settings_of(method: str) -> dict:
     """The settings of one pass or epoch on the project's device; all else is as the method has it."""
-    return EPOCH[method] | (SMALL.get(method, {}) if reference.device().type != "cuda" else {})
+    return EPOCH[method] | (SMALL.get(method, {}) if not devices.on_gpu() else {})
 
 
 def job(method: str, images: int, architecture: str, **settings) -> Callable[[], float]:
@@ -43,8 +41,8 @@ def job(method: str, images: int, architecture: str, **settings) -> Callable[[],
 
     The call returns its work in passes of training over D, as the records count it. ``settings`` go before :func:`settings_of`'s.
     """
-    d = random_data(images).to(reference.device())
-    model = models.build(architecture, d, 0).to(reference.device()).eval()
+    d = random_data(images).to(devices.device())
+    model = models.build(architecture, d, 0).to(devices.device(), memory_format=devices.layout()).eval()
     n = max(1, int(FORGET * images))
     access = Access(forget=(d.train_images[:n], d.train_labels[:n]), retain=(d.train_images[n:], d.train_labels[n:]),
                     held_out=(d.val_images, d.val_labels), forget_classes=[0])
@@ -57,31 +55,20 @@ def job(method: str, images: int, architecture: str, **settings) -> Callable[[],
     return call
 
 
-def peak_mb() -> float:
-    """The most memory (MB) that this process has held at once; on a GPU, that its tensors have held there.
-
-    From /proc where it is there: the kernel's ``ru_maxrss`` also remembers what the process had held that started this one.
-    """
-    if reference.device().type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
-    status = Path("/proc/self/status")
-    if status.exists():
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
 def cell(method: str, images: int, architecture: str) -> dict:
-    """Median seconds of an epoch and peak memory; ``idle_mb`` is what the process held before it had data, network or method.
+    """Median seconds of an epoch and peak memory (MiB); ``idle_mib`` is what the process held before it had data, network or method.
 
     Repeated up to ``REPEATS`` times, while less than ``BUDGET`` seconds have gone. ``epochs``: the work done, in passes of training over D.
     """
-    idle = peak_mb()
+    idle = devices.peak_memory()
     job(method, 64, architecture, **{"batch_size": 8} if method == "ispf" else {})()      # unmeasured: kernels and libraries are loaded
     call, work, times = job(method, images, architecture), [], []
     while len(times) < REPEATS and sum(times) < BUDGET:
         times.append(seconds(lambda: work.append(call())))
-    return {"seconds": float(np.median(times)), "repeats": len(times), "epochs": work[0], "peak_mb": peak_mb(), "idle_mb": idle}
+    return {"seconds": float(np.median(times)), "repeats": len(times), "epochs": work[0], "peak_mib": devices.peak_memory(),
+            "idle_mib": idle}
 
 
 if __name__ == "__main__":
+    devices.prepare()
     print(json.dumps(cell(sys.argv[1], int(sys.argv[2]), sys.argv[3])))

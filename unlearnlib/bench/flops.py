@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 import torch
 
-from .. import plots, reference
+from .. import devices, plots
 from ..tables import MISSING
 from .cells import EPOCH, job, settings_of
 from .figures import bars, provenance
@@ -18,7 +18,7 @@ CPU, GPU = ("resnet18-16", 512), ("resnet18-64", 10_000)      # network and |D|
 
 def measure(network: str | None = None, images: int | None = None, repeats: int = REPEATS) -> Iterator[dict]:
     """One record a method: an epoch (see :func:`cells.settings_of`) on random images, its FLOP counted in a call that is not timed."""
-    gpu = reference.device().type == "cuda"
+    gpu = devices.on_gpu()
     network, images = network or (GPU if gpu else CPU)[0], images or (GPU if gpu else CPU)[1]
     product, product_flop = matmul(torch.float32)
     for method in EPOCH:

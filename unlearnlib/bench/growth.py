@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator
 
-from .. import plots, reference
+from .. import devices, plots
 from ..records import ROOT
 from .cells import EPOCH, FORGET, settings_of
 from .figures import provenance
@@ -26,7 +26,7 @@ AXES = {"images": "training images |D|", "width": "width of the network"}
 
 def cells(images=IMAGES, widths=WIDTHS) -> Iterator[tuple[str, str, int, int]]:
     """``(method, axis, images, width)`` of every cell: |D| at the least width (on a GPU the largest), and widths at the least |D|."""
-    width = widths[-1] if reference.device().type == "cuda" else widths[0]
+    width = widths[-1] if devices.on_gpu() else widths[0]
     for method in EPOCH:
         yield from ((method, "images", n, width) for n in images)
         yield from ((method, "width", images[0], w) for w in widths)
@@ -57,7 +57,7 @@ def exponents(frame: pd.DataFrame, axis: str, value: str) -> dict[str, float]:
 
 
 def _memory(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(memory_mb=frame.peak_mb - frame.idle_mb)
+    return frame.assign(memory_mib=frame.peak_mib - frame.idle_mib)
 
 
 def tables(frame: pd.DataFrame) -> list[pd.DataFrame]:
@@ -65,10 +65,10 @@ def tables(frame: pd.DataFrame) -> list[pd.DataFrame]:
     frame = _memory(frame)
     every = pd.DataFrame([{
         "method": plots.label(r.method), "over": AXES[r.axis], "|D|": f"{r.images:,}", "width": r.width, "epoch (s)": f"{r.seconds:.3g}",
-        "repeats": r.repeats, "work (passes over D)": f"{r.epochs:.2f}", "peak memory (MB)": f"{r.peak_mb:,.0f}",
-        "of it data, network, method (MB)": f"{r.memory_mb:,.0f}"} for r in frame.itertuples()])
+        "repeats": r.repeats, "work (passes over D)": f"{r.epochs:.2f}", "peak memory (MiB)": f"{r.peak_mib:,.0f}",
+        "of it data, network, method (MiB)": f"{r.memory_mib:,.0f}"} for r in frame.itertuples()])
     grown = {f"{what} over the {AXES[axis]}": exponents(frame, axis, value) for axis in AXES if (frame.axis == axis).any()
-             for what, value in (("seconds", "seconds"), ("memory", "memory_mb"))}
+             for what, value in (("seconds", "seconds"), ("memory", "memory_mib"))}
     methods = list(dict.fromkeys(frame.method))
     return [every, pd.DataFrame([{"exponent between the two largest sizes": plots.label(m)}
                                  | {k: f"{v.get(m, np.nan):.2f}" for k, v in grown.items()} for m in methods])]
@@ -76,11 +76,11 @@ def tables(frame: pd.DataFrame) -> list[pd.DataFrame]:
 
 def draw(frame: pd.DataFrame) -> plots.Drawn:
     """Time above, memory below; over |D| on the left, over the width on the right; all axes logarithmic, one line a method."""
-    drawn = _memory(frame)[["method", "axis", "images", "width", "seconds", "repeats", "epochs", "peak_mb", "idle_mb", "memory_mb"]]
+    drawn = _memory(frame)[["method", "axis", "images", "width", "seconds", "repeats", "epochs", "peak_mib", "idle_mib", "memory_mib"]]
     cut = {r.method for r in frame.itertuples() if "rounds" in r.settings}     # less than an epoch
     figure, axes = plots.panels(2, 2, width=10, height=7, sharex="col", sharey="row")
     for column, (axis, text) in enumerate(AXES.items()):
-        for row, (value, unit) in enumerate((("seconds", "seconds an epoch"), ("memory_mb", "peak memory (MB)"))):
+        for row, (value, unit) in enumerate((("seconds", "seconds an epoch"), ("memory_mib", "peak memory (MiB)"))):
             ax = axes[row, column]
             for method in dict.fromkeys(drawn.method):
                 part = drawn[(drawn.method == method) & (drawn.axis == axis)].sort_values(axis)
@@ -96,5 +96,5 @@ def draw(frame: pd.DataFrame) -> plots.Drawn:
     plots.legend_above(figure, axes[0, 0], len(EPOCH))
     for ax, (axis, other, name) in zip(axes[0], (("images", "width", "width"), ("width", "images", "|D| =")), strict=True):
         ax.set_title(f"at {name} " + ", ".join(f"{v:,}" for v in sorted(drawn[drawn.axis == axis][other].unique())))
-    plots.stamp(figure, f"{NETWORK}; memory without the {drawn.idle_mb.median():,.0f} MB of an idle process | {provenance(frame)}")
+    plots.stamp(figure, f"{NETWORK}; memory without the {drawn.idle_mib.median():,.0f} MiB of an idle process | {provenance(frame)}")
     return plots.Drawn("growth", figure, drawn)

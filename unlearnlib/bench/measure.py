@@ -5,25 +5,24 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .. import reference
+from .. import devices
 
 REPEATS = 5
 FLOOR = 276e12          # FLOP/s that good code gets from an H100: 35 % of 790e12 in bfloat16, which is what airbench reaches on an A100
 
 
 def seconds(call: Callable[[], object]) -> float:
-    reference.synchronise()
+    devices.synchronise()
     started = time.perf_counter()
     call()
-    reference.synchronise()
+    devices.synchronise()
     return time.perf_counter() - started
 
 
@@ -65,16 +64,11 @@ def flop(call: Callable[[], object]) -> int:
 def matmul(dtype: torch.dtype, size: int | None = None) -> tuple[Callable[[], torch.Tensor], int]:
     """The product of two large square matrices and its FLOP: the usual yardstick of a machine, though a convolution can be faster.
 
-    To be measured in turn with what is compared with it. float32 has the precision of float32 convolutions (on a GPU: TF32).
+    To be measured in turn with what is compared with it. On a GPU float32 means what :func:`unlearnlib.devices.precision` says.
     """
-    device = reference.device()
-    size = size or (8192 if device.type == "cuda" else 2048)
-    a = torch.randn(size, size, device=device).to(dtype)
-
-    def call() -> torch.Tensor:
-        with as_convolutions():
-            return a @ a
-    return call, 2 * size ** 3
+    size = size or (8192 if devices.on_gpu() else 2048)
+    a = torch.randn(size, size, device=devices.device()).to(dtype)
+    return lambda: a @ a, 2 * size ** 3
 
 
 def machine() -> dict:
@@ -85,17 +79,6 @@ def machine() -> dict:
     return {"processor": names[0], "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None}
 
 
-@contextmanager
-def as_convolutions() -> Iterator[None]:
-    """float32 products in the precision that float32 convolutions have: on a GPU that is TF32 by default."""
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-    before, products.fp32_precision = products.fp32_precision, convolutions.fp32_precision
-    try:
-        yield
-    finally:
-        products.fp32_precision = before
-
-
 def against_floor(operations: float, elapsed: float) -> float:
     """How many times longer than the floor of ``FLOOR`` FLOP/s; NaN without a GPU, for which the floor does not hold."""
-    return elapsed * FLOOR / operations if reference.device().type == "cuda" else float("nan")
+    return elapsed * FLOOR / operations if devices.on_gpu() else float("nan")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import attacks, data, metrics, models, plots, reference, train
+from .. import attacks, data, devices, metrics, models, plots, reference, train
 from ..methods import METHODS
 from ..methods.lfssd import importance, importances
 from . import naive
@@ -28,7 +28,7 @@ def one_pass(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor)
 def measure(repeats: int = REPEATS, scores: tuple[int, int] = SCORES) -> Iterator[dict]:
     """One record a row, on the digits; the attack, whose SVC takes minutes a fit, comes last."""
     d = reference.dataset("digits")
-    model = models.build(MODEL, d, 0).to(reference.device()).eval()
+    model = models.build(MODEL, d, 0).to(devices.device()).eval()
     access, tenth = data.split(d, "class:8").access(), data.split(d, "random:0.1").access()
     everything = torch.cat([access.retain_images, access.forget_images])
     full = importance(model, everything)

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .. import models, plots, reference, train
+from .. import devices, models, plots, train
 from .cells import random_data
 from .figures import bars, provenance
 from .measure import REPEATS, flop, in_turn, matmul
@@ -31,12 +31,12 @@ def forms(model: nn.Module, gpu: bool) -> dict[str, tuple[nn.Module, bool]]:
 
 def measure(networks: dict[str, int] | None = None, repeats: int = REPEATS) -> Iterator[dict]:
     """One record for each network (default: ``MODELS``) and form; the forms of a network are measured in turn, and products with them."""
-    gpu = reference.device().type == "cuda"
+    gpu = devices.on_gpu()
     products = {bf16: matmul(torch.bfloat16 if bf16 else torch.float32) for bf16 in (False, True)}
     for architecture, images in (networks or MODELS).items():
         images, batch = (GPU_IMAGES, GPU_BATCH) if gpu else (images, CPU_BATCH)
-        d = random_data(images).to(reference.device())
-        model = models.build(architecture, d, 0).to(reference.device())
+        d = random_data(images).to(devices.device())
+        model = models.build(architecture, d, 0).to(devices.device())
 
         def epoch(network: nn.Module, bf16: bool, d=d, batch=batch) -> None:
             train.fit(network, d.train_images, d.train_labels, generator=torch.Generator().manual_seed(0), epochs=1, lr=0.01,
