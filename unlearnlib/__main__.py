@@ -43,10 +43,14 @@ def _overrides(arguments) -> dict:
     return out
 
 
-def _whole(name: str, arguments) -> list[Spec]:
-    """Every spec of a paper at the settings and the scenario of the command line."""
+def _settings(name: str, arguments) -> dict:
+    """The settings of a paper, with the values and the scenario of the command line."""
     values = papers.settings(name, arguments.preset, **_overrides(arguments))
-    return papers.paper(name).plan(papers.only_scenario(values, arguments.scenario) if arguments.scenario else values)
+    return papers.only_scenario(values, arguments.scenario) if arguments.scenario else values
+
+
+def _whole(name: str, arguments) -> list[Spec]:
+    return papers.paper(name).plan(_settings(name, arguments))
 
 
 def _plan(name: str, arguments) -> list[Spec]:
@@ -104,8 +108,7 @@ def rehearse(arguments) -> int:
     lacking = False
     with TemporaryDirectory() as place, patch.dict(os.environ, UNLEARNLIB_DATA=str(data.data_root()), UNLEARNLIB_CACHE=place):
         for name in _names(arguments.papers):
-            values = papers.settings(name, arguments.preset, **_overrides(arguments))
-            specs = papers.paper(name).plan(papers.rehearsal(values, arguments.samples))
+            specs = papers.paper(name).plan(papers.rehearsal(_settings(name, arguments), arguments.samples))
             specs = [s for s in specs if arguments.method in (None, s.method)]
             print(f"{name} at preset {arguments.preset}: {len(specs)} runs, 1 seed, {arguments.samples} samples, least budget", flush=True)
             rows = []
@@ -253,19 +256,21 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--preset", default="digits", help=f"the scale: {', '.join(papers.PRESETS)} (default: digits)")
         return sub
 
+    def choices(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--scenario", help="only this one: class:ID, subclass:ID or random:FRACTION, also one that the preset lacks")
+        sub.add_argument("--method", help="only this method's runs")
+        sub.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a number of the preset (repeatable)")
+
     sub = command("run", run, "compute the missing records of papers; says what it will do and how long it is likely to take")
+    choices(sub)
     sub.add_argument("--seeds", type=int, help="seeds of the whole pipeline (default: the preset's)")
     sub.add_argument("--jobs", type=int, default=1, help="processes side by side, one thread each (default: 1)")
-    sub.add_argument("--scenario", help="only this one: class:ID, subclass:ID or random:FRACTION, also one that the preset lacks")
-    sub.add_argument("--method", help="only this method's runs")
     sub.add_argument("--data", choices=data.DATASETS, metavar="NAME", help="only the runs on this data set")
-    sub.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a number of the preset (repeatable)")
     sub.add_argument("--recompute", action="store_true", help="do not read the committed reference records: really run everything")
     sub.add_argument("--dry-run", action="store_true", help="say what would be computed, and stop")
     sub = command("rehearse", rehearse, "run everything once on few samples and the least budget: does it run here, in how much memory?")
+    choices(sub)
     sub.add_argument("--samples", type=int, default=256, help="training, validation and test samples of each data set (default: 256)")
-    sub.add_argument("--method", help="only this method's runs")
-    sub.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a number of the preset (repeatable)")
     sub.set_defaults(seeds=None)
     command("status", status, "what is computed, missing, stale", preset=False)
     command("verify", verify, "compare this machine's records with the reference")
