@@ -238,12 +238,12 @@ def test_the_fast_recipe_leaves_out_what_an_attack_on_members_must_not_meet_and_
 
 # --- the papers' own scale
 
-@pytest.mark.parametrize("name", papers.PAPERS)
-def test_the_costs_that_the_full_preset_states_are_those_of_its_plan(name):
-    section = re.split(r"\n(?=\w)", (papers.FOLDER / "full.yaml").read_text().split(f"\n{name}:")[1])[0]
-    stated = re.findall(r"# ([\d,]+) training-epoch equivalents, ([\d,]+) of them for (\d+) originals and (\d+) retrained", section)
-    for domain, numbers in zip(papers.domains(settings(name, "full")), stated, strict=True):
-        specs = [s for s in papers.paper(name).plan(settings(name, "full")) if s.data in domain["scenarios"].values()]
+@pytest.mark.parametrize("name, preset", EVERY)
+def test_the_costs_that_a_preset_states_are_those_of_its_plan(name, preset):
+    section = re.split(r"\n(?=\w)", (papers.FOLDER / f"{preset}.yaml").read_text().split(f"\n{name}:")[1])[0]
+    stated = re.findall(r"# ([\d,]+) training-epoch equivalents, ([\d,]+) of them for (\d+) originals? and (\d+) retrained", section)
+    for domain, numbers in zip(papers.domains(settings(name, preset)), stated, strict=True):
+        specs = [s for s in papers.paper(name).plan(settings(name, preset)) if s.data in domain["scenarios"].values()]
         jobs = runs.jobs_of(specs)
         references, kinds = sum(map(runs.training_epochs, jobs)), [sum((j.scenario is None) == k for j in jobs) for k in (True, False)]
         total = references + sum(map(runs.run_epochs, specs))
