@@ -227,8 +227,9 @@ def test_the_answer_is_made_of_measured_numbers(noise):
     assert f"random samples: {comparison(median)} ({median.text()} points)." in found
     worse = repr(text.answer(World(edit=every(on(SINGLE, MINE, acc_test=plus(0.05)), on(SHARED, MINE, mia_confidence=0.1)))))
     assert "TA against retraining is " in worse and "one class: higher (" in worse and "random samples: lower (" in worse
-    assert worse.endswith("by its answers, not shown; by its weights, no.")
-    assert repr(text.answer(World(seeds=2))).endswith("by its answers, yes; by its weights, no.")
+    assert worse.endswith("by the labels that it gives, not shown; by its weights, no. Random samples, alone: yes.")
+    assert "by the labels that it gives, yes; by its weights, no." in repr(text.answer(World(seeds=2)))
+    assert repr(text.answer(World(edit=on([RANDOM], MINE, acc_retain=0.5)))).endswith("Random samples, alone: not shown.")
 
 
 def test_the_answer_counts_its_classes_and_leaves_out_what_was_not_run():

@@ -47,7 +47,7 @@ from unlearnlib.plots import label
 
 MEAN, SUM = "mean (w = 1/K)", "sum (w = 1)"
 NEEDS = {"wrong_way": "controls", "controls": "controls", "beta": "beta", "tau": "tau", "shift": "shift", "plane": "arithmetic",
-         "cross": "arithmetic", "saliency": "saliency"}
+         "cross": "arithmetic", "saliency": "saliency", "random": "controls"}
 
 
 @pytest.fixture(scope="module")
@@ -365,6 +365,19 @@ def test_transfer_saliency_and_single_images(noise, good):
     gap = interval(np.subtract(*(np.mean(own[m], axis=1) for m in (MINE, "retrain"))))
     assert (f"images with a confidence above zero (%): {shares}. Mean confidence {pct(np.mean(own[MINE], axis=1), 1, 1)} with the vector, "
             f"{pct(np.mean(own['retrain'], axis=1), 1, 1)} retrained: **{comparison(gap)}**.") in said("forgotten", noise)
+
+
+def test_random_samples_are_told_apart_only_where_more_forgotten_ones_break_than_others(noise):
+    found = said("random", noise)
+    gained = (1 - values(noise, MINE, "acc_forget", [RANDOM])) - (1 - values(noise, "original", "acc_forget", [RANDOM]))
+    paid = values(noise, "original", "acc_retain", [RANDOM]) - values(noise, MINE, "acc_retain", [RANDOM])
+    beyond = interval(gained - paid)
+    assert found.endswith(f"What the vector gains in UA, minus what it costs in RA: {pct(gained - paid)} points (against 0: "
+                          f"**{comparison(beyond)}**).")
+    assert f"retrained {pct(1 - values(noise, 'retrain', 'acc_forget', [RANDOM]))}." in found
+    for kept, met, word in ((0.99, "no", "higher"), (0.5, "yes", "lower")):
+        told = said("random", edit=on([RANDOM], MINE, acc_retain=kept))
+        assert f"as expected: **{met}**." in told and told.endswith(f"(against 0: **{word}**).")
 
 
 def test_costs_the_ruler_and_the_audit(noise):

@@ -307,6 +307,27 @@ def _audit(session) -> str:
             f"the vector {moved} %; JS on forget images against that of two retrained networks: **{comparison(gap)}**.")
 
 
-READINGS = {"paper": _paper, "classes": _classes, "wrong_way": _wrong_way, "controls": _used, "methods": _methods, "vectors": _vectors,
-            "beta": _beta, "tau": _tau, "shift": _shift, "plane": _plane, "composition": _composition, "cross": _cross,
-            "transfer": _transfer, "saliency": _saliency, "forgotten": _forgotten, "cost": _cost, "ruler": _ruler, "audit": _audit}
+def told_apart(session) -> Interval:
+    """Random samples: points of UA that the vector gains beyond the points of RA that it costs, against the original, in [-2, 2]."""
+    random = compared(session).get("random samples")
+    if random is None:
+        raise NotAvailable(f"preset {session.preset} forgets no random samples.")
+    return paired(random.assign(both=1 - random.acc_forget + random.acc_retain), "both", "forget_vector", "original")
+
+
+def _random(session) -> str:
+    beyond = told_apart(session)
+    rows = _with_ua(of_row(session, "controls", "control"))
+    ua = _wide(rows[rows.scenario.str.startswith("random")], "control", "ua")
+    parts = _with_ua(compared(session)["random samples"])
+    goal = interval(parts[parts.method == "retrain"].ua)
+    word = comparison(beyond)
+    return (f"as expected: **{word if beyond.n < 2 else _met(word != 'higher')}**. UA (%) of the vector against noise of the same norm "
+            f"{_versus(ua, 'as in the paper', 'noise of the same norm')}; retrained {goal.text(1, 100)}. What the vector gains "
+            f"in UA, minus what it costs in RA: {beyond.text(1, 100)} points (against 0: **{word}**).")
+
+
+READINGS = {"paper": _paper, "classes": _classes, "wrong_way": _wrong_way, "controls": _used, "random": _random, "methods": _methods,
+            "vectors": _vectors, "beta": _beta, "tau": _tau, "shift": _shift, "plane": _plane, "composition": _composition,
+            "cross": _cross, "transfer": _transfer, "saliency": _saliency, "forgotten": _forgotten, "cost": _cost, "ruler": _ruler,
+            "audit": _audit}

@@ -13,7 +13,7 @@ from .. import prose
 from ..figures import focus
 from ..prose import of_method, scaled
 from .claims import ATTACK, BASELINES, VECTORS, against, by_seed, compared, exists, of_row, single, with_gap
-from .readings import reading
+from .readings import reading, told_apart
 
 __all__ = ["reading"]           # the notebook takes its sentences from here, too
 
@@ -194,9 +194,11 @@ def answer(session) -> Markdown:
               for metric in ("ua", "acc_retain"))
     sampled = (f" **Random samples:** UA {ua['forget_vector'].text()} %, retrained {ua['retrain'].text()} %, but RA "
                f"{ra['forget_vector'].text()} against {ra['retrain'].text()} %." if len(random) else "")
+    alone = len(random) and comparison(told_apart(session)) == "higher"
+    single_out = f" Random samples, alone: {'yes' if alone else 'not shown'}." if len(random) else ""
     return Markdown(
         f"*We measured* (preset {session.preset}, n = {vector.seed.nunique()}). **A class** (mean of {vector.scenario.nunique()}): with "
         f"its vector {by_seed(vector, 1 - vector.acc_forget).text()} % of its images are misread, and TA against retraining is "
         f"{comparison(lost)} ({lost.text()} points).{sampled} **Beside methods that change weights** (Avg.Gap against their median, on "
         f"the classes that all ran on): {ranks}. **Without the vector** everything is back: it hides, it does not erase. **So:** a "
-        f"class, by its answers, {'yes' if exists(session).status == HOLDS else 'not shown'}; by its weights, no.")
+        f"class, by the labels that it gives, {'yes' if exists(session).status == HOLDS else 'not shown'}; by its weights, no.{single_out}")
