@@ -105,25 +105,27 @@ def run(arguments) -> None:
 
 def rehearse(arguments) -> int:
     """Every run of the papers once at the least budget: does it run on this machine, in how much memory? Nothing is kept."""
-    lacking = False
+    failed = False
     with TemporaryDirectory() as place, patch.dict(os.environ, UNLEARNLIB_DATA=str(data.data_root()), UNLEARNLIB_CACHE=place):
         for name in _names(arguments.papers):
             specs = papers.paper(name).plan(papers.rehearsal(_settings(name, arguments), arguments.samples))
             specs = [s for s in specs if arguments.method in (None, s.method)]
             print(f"{name} at preset {arguments.preset}: {len(specs)} runs, 1 seed, {arguments.samples} samples, least budget", flush=True)
-            rows = []
-            try:
-                for spec in tqdm(specs, disable=None, leave=False):
-                    started = time.perf_counter()
+            rows, problems = [], {}
+            for spec in tqdm(specs, disable=None, leave=False):
+                started = time.perf_counter()
+                try:
                     memory = runs.compute(spec).timing["memory"]
                     rows.append((spec.data, spec.model, spec.study, spec.method, time.perf_counter() - started, memory))
-            except data.DataError as error:
-                print(f"  {error}")
-                lacking = True
+                except (ValueError, RuntimeError) as error:                     # also: data that are missing, memory that is full
+                    problems.setdefault(str(error), []).append(str(spec))
             table = pd.DataFrame(rows, columns=["data", "model", "study", "method", "seconds", "MiB"])
             shown = table.groupby(list(table.columns[:4])).max().reset_index()
             print(shown.to_markdown(index=False, floatfmt=".1f"), flush=True)
-    return int(lacking)
+            for problem, where in problems.items():
+                print(f"{len(where)} run(s) failed, the first of them {where[0]}: {problem}", flush=True)
+            failed |= bool(problems)
+    return int(failed)
 
 
 def status(arguments) -> None:
