@@ -272,7 +272,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--dry-run", action="store_true", help="say what would be computed, and stop")
     sub = command("rehearse", rehearse, "run everything once on few samples and the least budget: does it run here, in how much memory?")
     choices(sub)
-    sub.add_argument("--samples", type=int, default=256, help="training, validation and test samples of each data set (default: 256)")
+    sub.add_argument("--samples", type=int, default=512, help="training, validation and test samples of each data set (default: 512)")
     sub.set_defaults(seeds=None)
     command("status", status, "what is computed, missing, stale", preset=False)
     command("verify", verify, "compare this machine's records with the reference")
