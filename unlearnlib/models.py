@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from .devices import layout
@@ -163,6 +162,7 @@ class ViT(nn.Module):
             raise ValueError(f"vitb16 has the width {width}; it must be 768: write vitb16-768.")
         if channels != 3:
             raise ValueError(f"vitb16 got images of {channels} channel(s); its weights take 3: choose another model for these data.")
+        import torchvision  # takes a second, which the other models save
         self.normalise = Normalise(mean, std)
         weights = torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1
         try:
