@@ -5,6 +5,7 @@ import torch
 from conftest import g, states
 
 from unlearnlib import data, devices, models, train
+from unlearnlib.__main__ import main
 from unlearnlib.methods import METHODS
 from unlearnlib.methods.lfssd import importance
 
@@ -100,6 +101,12 @@ def test_training_in_bfloat16_and_tf32_ends_near_float32(digits, monkeypatch):
         train.fit(model, d.train_images, d.train_labels, generator=g(), epochs=6, lr=0.05, schedule="onecycle", **recipe)
         right.append(float((train.logits(model, d.test_images).argmax(1) == d.test_labels).float().mean()))
     assert min(right) > 0.5 and max(right) - min(right) < 0.1
+
+
+def test_every_run_of_every_paper_can_be_rehearsed(monkeypatch, tmp_path):
+    """All studies on the device, each at its least budget."""
+    monkeypatch.setenv("UNLEARNLIB_CACHE", str(tmp_path))
+    assert main(["rehearse", "--samples", "300"]) == 0
 
 
 def test_peak_memory_is_that_of_the_tensors():

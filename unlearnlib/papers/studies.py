@@ -62,23 +62,21 @@ def single_images(spec: Spec, unlearned: nn.Module) -> list[dict]:
 
 def five(spec: Spec) -> list[tuple[str, str, int]]:
     """Five images, chosen by rule on the original model alone: (role, "train" or "test", index)."""
-    s, d, job = spec.split(), spec.split().data, spec.original
-    z_train, z_test = reference.outputs(job, "train"), reference.outputs(job, "test")
-    p = metrics.label_probability(z_train, d.train_labels)
-    forget = p[s.forget]
-    out = [("forget, surest", "train", int(s.forget[forget.argmax()])), ("forget, least sure", "train", int(s.forget[forget.argmin()]))]
+    s, job = spec.split(), spec.original
+    z_train, z_test = (reference.outputs(job, part).cpu() for part in ("train", "test"))
+    y, y_test, forget, retain = (v.cpu() for v in (s.data.train_labels, s.data.test_labels, s.forget, s.retain))
+    p, unseen = metrics.label_probability(z_train, y), metrics.label_probability(z_test, y_test)
+    out = [("forget, surest", "train", int(forget[p[forget].argmax()])), ("forget, least sure", "train", int(forget[p[forget].argmin()]))]
     if s.kind == "random":
-        unseen = metrics.label_probability(z_test, d.test_labels)
-        out.append(("held out, surest", "test", int(unseen.argmax())))
-        kept = p[s.retain]
-        return out + [("kept, surest", "train", int(s.retain[kept.argmax()])), ("kept, least sure", "train", int(s.retain[kept.argmin()]))]
-    held_out = s.test_forget.nonzero().flatten()
-    out.append(("held out, same class", "test", int(held_out[metrics.label_probability(z_test, d.test_labels)[held_out].argmax()])))
-    mass = z_train[s.forget].softmax(1).mean(0)                                 # where the forget class's probability leaks to
+        return out + [("held out, surest", "test", int(unseen.argmax())), ("kept, surest", "train", int(retain[p[retain].argmax()])),
+                      ("kept, least sure", "train", int(retain[p[retain].argmin()]))]
+    held_out = s.test_forget.cpu().nonzero().flatten()
+    out.append(("held out, same class", "test", int(held_out[unseen[held_out].argmax()])))
+    mass = z_train[forget].softmax(1).mean(0)                                   # where the forget class's probability leaks to
     others = [c for c in range(len(mass)) if c not in s.forget_classes]
     for role, c in (("kept, most confused class", max(others, key=lambda c: mass[c])),
                     ("kept, least confused class", min(others, key=lambda c: mass[c]))):
-        members = s.retain[d.train_labels[s.retain] == c]
+        members = retain[y[retain] == c]
         out.append((role, "train", int(members[p[members].argmax()])))
     return out
 
