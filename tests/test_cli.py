@@ -16,6 +16,7 @@ from unlearnlib.__main__ import main, parser
 from unlearnlib.claims import HOLDS
 from unlearnlib.files import digest
 from unlearnlib.methods import METHODS
+from unlearnlib.methods.ispf import STRATEGIES
 from unlearnlib.records import Record, Store
 
 TINY = ("lfssd", "--seeds", "1", "--scenario", "class:3", "--method", "original", "--set", "model=allcnn-2", "--set",
@@ -315,6 +316,14 @@ def test_the_least_budget_changes_no_network_no_batch_and_no_scenario():
         assert {(s.study, s.method) for s in specs} == {(s.study, s.method) for s in papers.paper(name).plan(values)}
         budgets = {k: v for s in specs for k, v in s.hyper_parameters.items() if k in papers.LEAST and not isinstance(v, str)}
         assert set(budgets.values()) <= {0, 1}, name
+
+
+def test_a_rehearsal_at_full_shortens_every_budget_of_ispf():
+    """Also those that distil would otherwise take from its defaults: an epoch of 5 rounds of 10 student steps is no rehearsal."""
+    specs = papers.paper("ispf").plan(papers.rehearsal(papers.settings("ispf", "full"), 512))
+    budgets = [{k: s.hyper_parameters.get(k) for k in ("epochs", "rounds", "student_steps", "warmup")} for s in specs
+               if s.method in STRATEGIES]
+    assert budgets and all(b == {"epochs": 1, "rounds": 1, "student_steps": 1, "warmup": 0} for b in budgets)
 
 
 def test_a_scenario_that_the_preset_lacks_takes_the_data_of_its_kind(prints, nothing_computed):
