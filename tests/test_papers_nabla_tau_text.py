@@ -158,7 +158,7 @@ def reads(seeds=2):
     """A session with single texts: two seeds, of which the first is shown, two roles, three models; and single images beside them."""
     world, rows = World(), []
     for name, seed, (role, said), (model, p) in itertools.product(
-            ("digits", "scipy_docs"), range(seeds), (("kept, surest", "solve it"), ("held out", "read me")),
+            ("digits", "scipy_docs"), range(seeds), (("kept, surest", "solve it"), ("held out, surest", "read me")),
             (("original", 0.9), ("nabla_tau", 0.5), ("retrain", 0.25))):
         rows.append({"row": "strip", "data": name, "seed": seed, "role": role, "model": model, "p_label": p - 0.1 * seed,
                      "text": f"{said} {seed}" if name == "scipy_docs" else NAN, "name": "linalg" if name == "scipy_docs" else NAN})
@@ -172,7 +172,7 @@ def test_examples_and_five_texts_are_those_of_the_first_seed():
     assert shown.label.tolist() == ["linalg"] * 2 and shown.text.tolist() == ["solve it 0", "read me 0"]
     assert len(text.examples(reads(), texts=1).frame) == 1
     shown = text.five_texts(reads()).frame
-    assert shown.role.tolist() == ["kept, surest", "held out"] and shown.text.tolist() == ["solve it 0", "read me 0"]
+    assert shown.role.tolist() == ["kept, surest", "test, surest"] and shown.text.tolist() == ["solve it 0", "read me 0"]
     for model, p in (("original", "90.0"), ("nabla_tau", "50.0"), ("retrain", "25.0")):
         assert shown[f"{label(model)} (%)"].tolist() == [p, p]
 
@@ -391,7 +391,7 @@ def test_five_texts_are_in_the_records(lab):
     assert len(shown) == 5 and shown.role.is_unique and all(len(t.split()) > 3 for t in shown.text)
     strip = [r for r in of(lab, "images", MINE, name="scipy_docs")[0].rows if r["row"] == "strip"]
     for row in shown.to_dict("records"):
-        mine = {r["model"]: r for r in strip if r["role"] == row["role"]}
+        mine = {r["model"]: r for r in strip if r["role"] == row["role"].replace("test", "held out")}
         assert row["text"] == mine["original"]["text"] and row["label"] == mine["original"]["name"]
         assert all(row[f"{label(m)} (%)"] == f"{100 * r['p_label']:.1f}" for m, r in mine.items())
     assert set(text.examples(lab).frame.text) <= set(shown.text) and len(text.examples(lab).frame) == 3

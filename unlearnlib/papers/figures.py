@@ -8,6 +8,7 @@ import pandas as pd
 from .. import data
 from ..plots import STYLE, label, legend_above, panels, picture, summarise
 from . import NotAvailable
+from .studies import role_shown
 
 
 def focus(session, frame: pd.DataFrame) -> pd.DataFrame:
@@ -22,7 +23,7 @@ def images_of(session, study: str, row: str) -> pd.DataFrame:
     rows = rows[rows.row == row]
     if rows.empty:
         raise NotAvailable(f"preset {session.preset} keeps no single images.")
-    return rows
+    return rows.assign(role=rows.role.map(role_shown)) if row == "strip" else rows
 
 
 def the_data(session, method: str):
@@ -63,7 +64,7 @@ def strip(session, method: str, study: str = "images"):
         for row, source in enumerate(sources):
             pixels = (source.train_images if image.part == "train" else source.test_images)[int(image.image)]
             title = f"{image.role}\nlabel: {source.class_names[int(image.label)]}" if row == 0 else ""
-            picture(axes[row, column], pixels, title or "as the model sees it")
+            picture(axes[row, column], pixels, title or "with noise, as the model sees it")
         ax = axes[-1, column]
         part = rows[rows.role == image.role].set_index("model").loc[models]
         ax.barh(range(3), 100 * part.p_label, color=[STYLE[m][1] for m in models], alpha=0.85)
@@ -76,7 +77,7 @@ def strip(session, method: str, study: str = "images"):
         ax.invert_yaxis()
     figure.suptitle(f"What do three models say to the same five images? (one network each, seed {rows.seed.min()})", fontsize=12, x=0.01,
                     ha="left")
-    return figure, rows[["model", "role", "part", "image", "label", "p_label", "predicted", "p_predicted"]]
+    return figure, rows[["seed", "model", "role", "part", "image", "label", "p_label", "predicted", "p_predicted"]]
 
 
 def forgotten(session, method: str, study: str = "images"):
@@ -114,9 +115,10 @@ def relearn(session, methods: tuple[str, ...], study: str = "relearn"):
         raise NotAvailable(f"preset {session.preset} relearns nothing.")
     rows = rows[rows.batch.notna() & rows.method.isin(methods)]
     figure, axes = panels(1, width=7.6, height=4.3)
-    ax = axes[0, 0]
+    ax, last = axes[0, 0], rows.batch.max()
     for name in methods:
         text, colour, marker = STYLE[name]
+        never = []
         for seed, part in rows[rows.method == name].groupby("seed"):
             ax.plot(part.batch, 100 * part.acc_forget, color=colour, linewidth=1.3, alpha=0.85,
                     label=text if seed == rows.seed.min() else None)
@@ -124,11 +126,19 @@ def relearn(session, methods: tuple[str, ...], study: str = "relearn"):
             if pd.notna(reached):
                 ax.plot(reached, 100 * part.set_index("batch").acc_forget[int(reached)], marker=marker, color=colour)
             else:
-                ax.text(rows.batch.max() * 1.01, 100 * part.acc_forget.iloc[-1], "never", color=colour, va="center", fontsize=9)
+                never.append(100 * part.acc_forget.iloc[-1])
+        if never:
+            ax.text(last * 1.06, sum(never) / len(never), f"never in {last:g}\n({len(never)} seed{'s' * (len(never) > 1)})", color=colour,
+                    va="center", fontsize=9)
+    ax.plot([], [], "o", color="0.4", label="back (mark)")
     target = runs_.target.mean()
-    ax.axhline(100 * target, color="0.3", linestyle="-.", linewidth=1, label="95 % of the original")
+    ax.axhline(100 * target, color="0.3", linestyle="-.", linewidth=1, label="95 % of the original: counts as back")
     ax.axhline(100 * target / 0.95, color="black", linestyle=":", linewidth=1.4, label="original")
     ax.set(xlabel="mini-batches of relearning", ylabel="accuracy on the forget set (%)", title="How fast does it come back?",
-           ylim=(max(-3, 100 * rows.acc_forget.min() - 10), 103), xlim=(0, rows.batch.max() * 1.1))
-    legend_above(figure, ax, 5)
+           ylim=(max(-3, 100 * rows.acc_forget.min() - 10), 103), xlim=(0, last * 1.04))
+    ax.set_xscale("symlog", linthresh=1, linscale=0.3)                          # back within 30 or after 150: both are read
+    ticks = [t for t in (0, 1, 3, 10, 30, 100, 300) if t <= last]
+    ax.set_xticks(ticks, [str(t) for t in ticks])
+    ax.minorticks_off()
+    legend_above(figure, ax, 3)
     return figure, rows[["method", "seed", "batch", "acc_forget"]]

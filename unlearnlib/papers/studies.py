@@ -60,6 +60,11 @@ def single_images(spec: Spec, unlearned: nn.Module) -> list[dict]:
     return rows
 
 
+def role_shown(role: str) -> str:
+    """A role of :func:`five` in words: "held out" there is the test half, which no method sees, not the half that ∇τ may use."""
+    return role.replace("held out", "test")
+
+
 def five(spec: Spec) -> list[tuple[str, str, int]]:
     """Five images, chosen by rule on the original model alone: (role, "train" or "test", index)."""
     s, job = spec.split(), spec.original

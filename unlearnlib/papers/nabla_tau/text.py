@@ -10,6 +10,7 @@ from ...plots import label
 from ...tables import MISSING, Markdown, Table, by_method, published, with_distance
 from ..figures import focus
 from ..prose import of_method, scaled
+from ..studies import role_shown
 from . import ATTACK
 from .claims import ATTACKED, fraction, largest, of_domain, percent, random_runs, runs_of
 
@@ -76,7 +77,7 @@ def five_texts(session) -> Table | Markdown:
         return Markdown(f"*Not available:* preset {session.preset} has no single texts.")
     for role, part in rows.groupby("role", sort=False):
         p = part.set_index("model").p_label
-        out.append({"role": role, "label": part.name.iloc[0], "text": part.text.iloc[0]}
+        out.append({"role": role_shown(role), "label": part.name.iloc[0], "text": part.text.iloc[0]}
                    | {f"{label(m)} (%)": f"{100 * p[m]:.1f}" for m in ("original", "nabla_tau", "retrain")})
     return Table(pd.DataFrame(out))
 
