@@ -17,7 +17,7 @@ from unlearnlib.claims import interval
 from unlearnlib.methods import METHODS
 from unlearnlib.papers import forget_vectors, ispf, nabla_tau
 from unlearnlib.papers.lfssd.figures import CONTROLS, REAL, layer_of
-from unlearnlib.plots import STYLE, Drawn, band, label, panels, reference_line, ruler, stamp, summarise, tradeoff
+from unlearnlib.plots import LEAST_BAND, STYLE, Drawn, band, label, panels, reference_line, ruler, stamp, summarise, tradeoff
 from unlearnlib.records import figures_root
 
 NAN = float("nan")
@@ -128,17 +128,24 @@ def test_a_tradeoff_has_a_dot_a_seed_and_a_mark_a_method(axes):
 # --- the ruler
 
 def test_on_the_ruler_the_original_is_0_and_the_retrained_1(axes):
-    rows = frame({"original": [0.9, 1.0, 1.1], "retrain": [0.19, 0.2, 0.21], "lfssd": [0.6, 0.6, 0.6], "ssd": [0.0, 0.0, 0.0]})
+    rows = frame({"original": [0.9, 1.0, 1.1], "retrain": [0.1, 0.2, 0.3], "lfssd": [0.6, 0.6, 0.6], "ssd": [0.0, 0.0, 0.0]})
     drawn = ruler(rows, {"m": "metric"}, ["original", "retrain", "lfssd", "ssd", "finetune"], axes=axes[:1]).set_index("method")
     assert list(drawn.index) == ["original", "retrain", "lfssd", "ssd"]
     assert drawn.position.to_dict() == pytest.approx({"original": 0, "retrain": 1, "lfssd": 0.5, "ssd": 1.25})
     assert drawn.raw.to_dict() == pytest.approx({"original": 1, "retrain": 0.2, "lfssd": 0.6, "ssd": 0}) and set(drawn.n) == {3}
-    assert drawn.half["retrain"] == pytest.approx(interval([0.19, 0.2, 0.21]).half / 0.8)
+    assert drawn.half["retrain"] == pytest.approx(interval([0.1, 0.2, 0.3]).half / 0.8)
     assert [c.lines[0].get_xydata()[0][0] for c in axes[0].containers] == pytest.approx([0, 1, 0.5, 1.25])
     assert [t.get_text() for t in axes[0].get_yticklabels()] == [label(m) for m in drawn.index]
     (spread,) = axes[0].patches
-    assert (spread.get_x(), spread.get_width()) == (pytest.approx(1 - 0.01 / 0.8), pytest.approx(2 * 0.01 / 0.8))
+    assert (spread.get_x(), spread.get_width()) == (pytest.approx(1 - 0.1 / 0.8), pytest.approx(2 * 0.1 / 0.8))
     assert not words(axes[0]) and "raw" not in axes[0].get_title()
+
+
+def test_the_band_of_retrained_seeds_that_agree_is_still_seen(axes):
+    rows = frame({"original": [0.9, 1.0, 1.1], "retrain": [0.0, 0.0, 0.0]})
+    ruler(rows, {"m": "metric"}, ["original", "retrain"], axes=axes[:1])
+    (spread,) = axes[0].patches
+    assert (spread.get_x(), spread.get_width()) == (pytest.approx(1 - LEAST_BAND), pytest.approx(2 * LEAST_BAND))
 
 
 def test_off_the_ruler_stands_an_arrow_with_the_number(axes):
@@ -159,7 +166,7 @@ def test_where_original_and_retrained_coincide_the_ruler_gives_raw_values(axes, 
     if meaningless:
         wanted = [interval(v).text(2, 1.0) for v in (original, retrained, [0.25] * len(original))]
         assert words(axes[0]) == wanted and not axes[0].containers and not len(axes[0].get_xticks())
-        assert "no gap: raw" in axes[0].get_title(loc="left")
+        assert "too close: raw" in axes[0].get_title(loc="left")
     else:
         assert not words(axes[0]) or ">" in words(axes[0])[0]
         assert axes[0].get_xticks().tolist() == [0, 1, 2] and "raw" not in axes[0].get_title(loc="left")
@@ -510,7 +517,7 @@ def test_the_ruler_places_every_method_between_original_and_retrained(lab, drawn
             assert part.raw[name] == pytest.approx(mean) and part.position[name] == pytest.approx((mean - start) / (end - start))
         spread = statistics.stdev(metric(lab, recorded_key, "retrain"))
         (ax,) = [a for a, m in zip(figure.axes, numbers.metric.unique(), strict=True) if m == key]
-        assert ("no gap: raw" in ax.get_title(loc="left")) == (abs(end - start) <= 2 * spread)
+        assert ("too close: raw" in ax.get_title(loc="left")) == (abs(end - start) <= 2 * spread)
     assert set(numbers.method) == {m for m in STYLE if metric(lab, "acc_forget", m)}
 
 
@@ -553,8 +560,10 @@ def test_relearning_has_a_line_a_seed_from_the_unlearned_model_on(lab, drawn):
     for curve, r in zip(curves, recorded, strict=True):
         assert curve[:, 0].tolist() == [row["batch"] for row in r.rows]
         assert curve[:, 1] == pytest.approx([100 * row["acc_forget"] for row in r.rows])
-    never = sum(math.isnan(r.metrics["batches"]) for r in recorded)
-    assert sum(text.get_text() == "never" for text in ax.texts) == never
+    never = [r for r in recorded if math.isnan(r.metrics["batches"])]           # said once a method, with the number of seeds
+    said = [re.fullmatch(r"never in (\d+)\n\((\d+) seeds?\)", text.get_text()) for text in ax.texts]
+    assert sum(int(m[2]) for m in said) == len(never) and len(said) == len({r.spec.method for r in never})
+    assert all(int(m[1]) == lab.settings["relearn"]["batches"] for m in said)
     target = statistics.mean(r.metrics["target"] for r in records(lab, "relearn"))
-    assert lines(ax)["95 % of the original"][:, 1] == pytest.approx(100 * target)
+    assert lines(ax)["95 % of the original: counts as back"][:, 1] == pytest.approx(100 * target)
     assert target == pytest.approx(0.95 * statistics.mean(metric(lab, "acc_forget", "original")), rel=1e-4)

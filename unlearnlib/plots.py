@@ -33,12 +33,18 @@ STYLE = {   # method: (label, colour, marker): the same in every notebook
     "mask_logit": ("control: mask logit", "0.45", "P"), "head_only": ("control: head only", "0.6", "X"),
     "random_output": ("control: random output", "0.75", "*"),
 }
-SIZE = {"ssd": 12}         # larger, so that it shows beneath LFSSD, which often lies on top of it
+RING = {"ssd"}              # drawn as a larger, hollow mark: it shows around LFSSD, and hides nothing, where both lie in one place
+LEAST_BAND = 0.06           # half width of the ruler's band where retrained seeds agree to the last image: it is still seen
 DPI = 110
 
 
 def label(method: str) -> str:
     return STYLE[method][0]
+
+
+def mark(method: str, size: float = 8) -> dict:
+    """How the large mark of a method is drawn."""
+    return {"markersize": 1.5 * size, "markerfacecolor": "none", "markeredgewidth": 1.8} if method in RING else {"markersize": size}
 
 
 def theme() -> None:
@@ -143,7 +149,7 @@ def tradeoff(frame: pd.DataFrame, x: str, y: str, methods: list[str], *, ax: Axe
         ax.scatter(scale * part[x], scale * part[y], color=colour, marker=marker, s=22, alpha=0.5, linewidth=0)
         a, b = (interval(part.groupby("seed")[v].mean()) for v in (x, y))
         ax.errorbar(scale * a.mean, scale * b.mean, xerr=_half(a, scale), yerr=_half(b, scale), color=colour, marker=marker, capsize=2,
-                    markersize=SIZE.get(name, 8), linestyle="none", label=text)
+                    linestyle="none", label=text, **mark(name))
     return ax
 
 
@@ -154,12 +160,14 @@ def _half(i, scale: float):
 def ruler(frame: pd.DataFrame, metrics: dict[str, str], methods: list[str], *, axes, percent=()) -> pd.DataFrame:
     """The forgetting ruler: per metric one axis on which the original is 0 and the retrained model 1; a dot for each method.
 
-    Left of 1 is too little, right of 1 too much forgetting. Each seed is placed between its own original and the mean retrained model;
-    the shaded band is the spread (one standard deviation) of retrained seeds. Where original and retrained nearly coincide (closer than
-    twice that spread), the ruler would be meaningless: the raw means are printed instead, those in ``percent`` times 100. Returns what
-    was drawn.
+    Left of 1 is too little, right of 1 too much forgetting. Each seed is placed between the mean original and the mean retrained model;
+    the shaded band is one standard deviation of retrained seeds, at least as wide as can be seen. Where original and retrained nearly
+    coincide (closer than twice that), the ruler would be meaningless: the raw means are printed instead, those in ``percent`` times 100.
+    Returns what was drawn.
     """
     drawn = []
+    axes[0].figure.suptitle("The forgetting ruler: 0 = original, 1 = retrained (band: standard deviation of retrained seeds; bars: 95 % "
+                            "interval)", fontsize=11, x=0.01, ha="left")
     for ax, (metric, title) in zip(axes, metrics.items(), strict=True):
         retrained = frame[frame.method == "retrain"][metric]
         start, end, spread = frame[frame.method == "original"][metric].mean(), retrained.mean(), retrained.std()
@@ -173,22 +181,23 @@ def ruler(frame: pd.DataFrame, metrics: dict[str, str], methods: list[str], *, a
                           "raw_half": raw.half, "n": raw.n})
             if meaningless:
                 shown_raw = raw.text(1, 100) if metric in percent else raw.text(2, 1)
-                ax.text(0.5, position, shown_raw, color=colour, va="center", ha="center", fontsize=9)
+                ax.text(0.5, position, shown_raw, va="center", ha="center", fontsize=9)
             elif -0.6 <= placed.mean <= 2.6:
                 ax.errorbar(placed.mean, position, xerr=_half(placed, 1), color=colour, marker=marker, capsize=2)
             else:
                 text, at, side = (f"{placed.mean:.1f} >", 2.65, "right") if placed.mean > 0 else (f"< {placed.mean:.1f}", -0.65, "left")
-                ax.text(at, position, text, color=colour, va="center", ha=side, fontsize=9)
+                ax.text(at, position, text, va="center", ha=side, fontsize=9)
         if meaningless:
             ax.set(xticks=[])
         else:
-            width = 0 if np.isnan(spread) else spread / abs(end - start)
+            width = 0 if np.isnan(spread) else max(spread / abs(end - start), LEAST_BAND)
             ax.axvspan(1 - width, 1 + width, color=STYLE["retrain"][1], alpha=0.15, linewidth=0)
             ax.axvline(1, color=STYLE["retrain"][1], linewidth=1)
             ax.axvline(0, color="black", linewidth=1)
             ax.set(xlim=(-0.7, 2.7), xticks=[0, 1, 2])
             ax.set_xlabel("share of the gap", fontsize=9)
-        ax.set_title(title + (("\n(no gap: raw, %)" if metric in percent else "\n(no gap: raw)") if meaningless else ""), fontsize=10)
+        raw_unit = "\n(too close: raw, %)" if metric in percent else "\n(too close: raw)"
+        ax.set_title(title + (raw_unit if meaningless else ""), fontsize=10)
         ax.set(yticks=range(len(shown)), yticklabels=[label(m) for m in shown], ylim=(len(shown) - 0.5, -0.5))
     return pd.DataFrame(drawn)
 

@@ -86,7 +86,7 @@ def draw(frame: pd.DataFrame) -> plots.Drawn:
                 part = drawn[(drawn.method == method) & (drawn.axis == axis)].sort_values(axis)
                 label, colour, marker = plots.STYLE[method]
                 ax.plot(part[axis], part[value], color=colour, marker=marker, label=label + " (one round, batch 64)" * (method in cut),
-                        alpha=0.85, markersize=plots.SIZE.get(method, 7), linestyle="--" if method in cut else "-")
+                        alpha=0.85, linestyle="--" if method in cut else "-", **plots.mark(method, 7))
             ax.set(yscale="log", xscale="log", ylabel=unit if column == 0 else "", xlabel=text if row else "")
             sizes = sorted(drawn[drawn.axis == axis][axis].unique())
             ax.set_xticks(sizes, [f"{s:,}" for s in sizes])

@@ -365,7 +365,6 @@ def ruler(session):
               "acc_test": "accuracy on\nother test images"}
     figure, axes = panels(len(wanted), width=13, height=4.9, sharey=True)
     drawn = plots.ruler(frame, wanted, DRAWN, axes=axes[0], percent=("acc_forget", "acc_test_forget", ATTACK, "acc_test"))
-    figure.suptitle("The forgetting ruler: 0 = original, 1 = retrained (band: spread of retrained seeds)", fontsize=12, x=0.01, ha="left")
     return figure, drawn
 
 

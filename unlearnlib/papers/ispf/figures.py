@@ -270,7 +270,6 @@ def ruler(session):
     figure, axes = panels(len(metrics), width=12.5, height=4.4, sharey=True)
     drawn = plots.ruler(frame, metrics, ["original", "retrain", *STRATEGIES, "dfkd"], axes=axes[0],
                         percent=("acc_test_forget", "acc_test_retain", "mia_confidence"))
-    figure.suptitle("The forgetting ruler: 0 = original, 1 = retrained (band: spread of retrained seeds)", fontsize=12, x=0.01, ha="left")
     return figure, drawn
 
 

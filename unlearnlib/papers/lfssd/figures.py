@@ -156,7 +156,6 @@ def ruler(session):
                "D_r": "test accuracy,\nother classes"}
     figure, axes = panels(len(metrics), width=12.5, height=5.2, sharey=True)
     drawn = plots.ruler(frame, metrics, [*REAL, *CONTROLS], axes=axes[0], percent=("D_f", "D_r", "mia_entropy"))
-    figure.suptitle("The forgetting ruler: 0 = original, 1 = retrained (band: spread of retrained seeds)", fontsize=12, x=0.01, ha="left")
     return figure, drawn
 
 

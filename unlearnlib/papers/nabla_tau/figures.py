@@ -226,7 +226,6 @@ def ruler(session):
                "acc_forget": "accuracy,\nforget set", "loss_forget": "mean loss on\nforget set", "acc_test": "test accuracy"}
     figure, axes = panels(len(metrics), width=13, height=4.6, sharey=True)
     drawn = plots.ruler(frame, metrics, REAL, axes=axes[0], percent=("mia_l", "mia_e", "acc_forget", "acc_test"))
-    figure.suptitle("The forgetting ruler: 0 = original, 1 = retrained (band: spread of retrained seeds)", fontsize=12, x=0.01, ha="left")
     return figure, drawn
 
 
