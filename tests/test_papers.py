@@ -655,11 +655,12 @@ def test_readings_quote_the_records(lab):
     focus = text.focus(lab)
     assert paired(focus, "D_r", "lfssd", "retrain").text() in cost
     assert of(lab, "lfssd", "loss_forget").text(2, 1) in ruler and of(lab, "retrain", "mia_entropy").text() in ruler
-    scenarios = repr(text.reading(lab, "scenarios"))
+    scenarios, rows = repr(text.reading(lab, "scenarios")), text.windows(lab).frame.set_index("scenario")
     for scenario in lab.settings["scenarios"]:
         key = "acc_forget" if scenario.startswith("random") else "acc_test_forget"
-        assert f"acc D_f {of(lab, 'lfssd', key, scenario).text()} ({of(lab, 'retrain', key, scenario).text()})" in scenarios
-        assert f"**{scenario}** at alpha {lab.settings['methods']['lfssd'][scenario.split(':')[0]]['alpha']:g}" in scenarios
+        assert rows["acc D_f (%): LFSSD (retrained)"][scenario] == \
+            f"{of(lab, 'lfssd', key, scenario).text()} ({of(lab, 'retrain', key, scenario).text()})"
+        assert f"{scenario} at alpha {lab.settings['methods']['lfssd'][scenario.split(':')[0]]['alpha']:g}: " in scenarios
 
 
 def test_a_reading_says_higher_only_of_an_interval_without_zero(lab, monkeypatch):
