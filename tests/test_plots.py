@@ -17,7 +17,7 @@ from unlearnlib.claims import interval
 from unlearnlib.methods import METHODS
 from unlearnlib.papers import forget_vectors, ispf, nabla_tau
 from unlearnlib.papers.lfssd.figures import CONTROLS, REAL, layer_of
-from unlearnlib.plots import LEAST_BAND, STYLE, Drawn, band, label, panels, reference_line, ruler, stamp, summarise, tradeoff
+from unlearnlib.plots import LEAST_BAND, SHARE, STYLE, Drawn, band, label, panels, reference_line, ruler, stamp, summarise, tradeoff
 from unlearnlib.records import figures_root
 
 NAN = float("nan")
@@ -123,6 +123,16 @@ def test_a_tradeoff_has_a_dot_a_seed_and_a_mark_a_method(axes):
     x, y = (c[0] for c in (s.get_segments() for s in axes[0].containers[1].lines[2]))
     i = interval([0.1, 0.3])
     assert x[:, 0] == pytest.approx([100 * i.low, 100 * i.high]) and y[:, 1] == pytest.approx([200 * i.low, 200 * i.high])
+
+
+def test_intervals_of_shares_are_cut_where_no_share_can_be(axes):
+    rows = frame({"ssd": [0.0, 0.4], "lfssd": [0.7, 1.0]}).assign(y=lambda r: r.m)
+    tradeoff(rows, "m", "y", ["lfssd", "ssd"], ax=axes[0], within=SHARE)
+    ends = [np.concatenate(s.get_segments()) for container in axes[0].containers for s in container.lines[2]]
+    assert min(e.min() for e in ends) == 0 and max(e.max() for e in ends) == 100 and interval([0.0, 0.4]).low < 0
+    band(rows.assign(x=rows.method == "ssd"), "x", "m", ax=axes[1], within=SHARE)
+    corners = np.concatenate([p.vertices for p in axes[1].collections[0].get_paths()])
+    assert (corners[:, 1].min(), corners[:, 1].max()) == (0, 100)
 
 
 # --- the ruler

@@ -34,6 +34,7 @@ STYLE = {   # method: (label, colour, marker): the same in every notebook
     "random_output": ("control: random output", "0.75", "*"),
 }
 RING = {"ssd"}              # drawn as a larger, hollow mark: it shows around LFSSD, and hides nothing, where both lie in one place
+ANYWHERE, SHARE = (-np.inf, np.inf), (0, 100)
 LEAST_BAND = 0.06           # half width of the ruler's band where retrained seeds agree to the last image: it is still seen
 DPI = 110
 
@@ -106,13 +107,14 @@ def summarise(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
-def band(frame: pd.DataFrame, x: str, y: str, *, ax: Axes | None = None, scale: float = 100.0, **style) -> Axes:
-    """Mean of ``y`` over seeds against ``x`` with its 95 % interval as a band."""
+def band(frame: pd.DataFrame, x: str, y: str, *, ax: Axes | None = None, scale: float = 100.0, within=ANYWHERE, **style) -> Axes:
+    """Mean of ``y`` over seeds against ``x`` with its 95 % interval as a band, cut at ``within`` (of a share: 0 and 100 %)."""
     ax = ax or plt.gca()
     s = summarise(frame, [x], y).sort_values(x)
     line, = ax.plot(s[x], scale * s["mean"], **style)
     half = s["half"].fillna(0)
-    ax.fill_between(s[x], scale * (s["mean"] - half), scale * (s["mean"] + half), color=line.get_color(), alpha=0.18, linewidth=0)
+    low, high = (np.clip(scale * (s["mean"] + sign * half), *within) for sign in (-1, 1))
+    ax.fill_between(s[x], low, high, color=line.get_color(), alpha=0.18, linewidth=0)
     return ax
 
 
@@ -138,8 +140,9 @@ def reference_line(frame: pd.DataFrame, value: str, method: str, *, ax: Axes, sc
             ax.axhspan(scale * i.low, scale * i.high, color=colour, alpha=0.10, linewidth=0)
 
 
-def tradeoff(frame: pd.DataFrame, x: str, y: str, methods: list[str], *, ax: Axes | None = None, scale: float = 100.0) -> Axes:
-    """One small dot a seed and one large mark a method, with 95 % intervals on both axes."""
+def tradeoff(frame: pd.DataFrame, x: str, y: str, methods: list[str], *, ax: Axes | None = None, scale: float = 100.0,
+             within=ANYWHERE) -> Axes:
+    """One small dot a seed and one large mark a method, with 95 % intervals on both axes, cut at ``within`` (of shares: 0 and 100 %)."""
     ax = ax or plt.gca()
     for name in methods:
         part = frame[frame.method == name]
@@ -148,13 +151,17 @@ def tradeoff(frame: pd.DataFrame, x: str, y: str, methods: list[str], *, ax: Axe
         text, colour, marker = STYLE[name]
         ax.scatter(scale * part[x], scale * part[y], color=colour, marker=marker, s=22, alpha=0.5, linewidth=0)
         a, b = (interval(part.groupby("seed")[v].mean()) for v in (x, y))
-        ax.errorbar(scale * a.mean, scale * b.mean, xerr=_half(a, scale), yerr=_half(b, scale), color=colour, marker=marker, capsize=2,
-                    linestyle="none", label=text, **mark(name))
+        ax.errorbar(scale * a.mean, scale * b.mean, xerr=_half(a, scale, within), yerr=_half(b, scale, within), color=colour,
+                    marker=marker, capsize=2, linestyle="none", label=text, **mark(name))
     return ax
 
 
-def _half(i, scale: float):
-    return None if np.isnan(i.half) else scale * i.half
+def _half(i, scale: float, within=ANYWHERE):
+    """Lengths of an interval's two bars, ``[[down], [up]]``; None for one seed."""
+    if np.isnan(i.half):
+        return None
+    mean, (low, high) = scale * i.mean, np.clip([scale * i.low, scale * i.high], *within)
+    return [[max(mean - low, 0)], [max(high - mean, 0)]]
 
 
 def ruler(frame: pd.DataFrame, metrics: dict[str, str], methods: list[str], *, axes, percent=()) -> pd.DataFrame:

@@ -25,7 +25,7 @@ Importance = dict[str, Tensor]
 
 def _objective(outputs: Tensor, labels: Tensor | None) -> Tensor:
     """Batch mean of the squared output norm (no labels) or of the cross-entropy (labels): a scalar."""
-    return outputs.square().sum(dim=1).mean() if labels is None else task_loss(outputs, labels)   # step 1: importance
+    return outputs.square().sum(dim=1).mean() if labels is None else task_loss(outputs, labels)   # step 1: what is derived
 
 
 def importance(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, kind: str = "l2", reduction: str = "batch",
@@ -77,14 +77,14 @@ def importance(model: nn.Module, images: Tensor, labels: Tensor | None = None, *
             if reduction == "sample" and chunk > 1:
                 _add_per_sample(total, model, parameters, x, y)
             else:
-                gradients = torch.autograd.grad(_objective(model(x), y), list(parameters.values()), allow_unused=True)
+                gradients = torch.autograd.grad(_objective(model(x), y), list(parameters.values()), allow_unused=True)   # step 1: derive
                 found = {name: g for name, g in zip(parameters, gradients, strict=True) if g is not None}
-                terms = torch._foreach_abs(list(found.values())) if y is None else torch._foreach_pow(list(found.values()), 2)
-                torch._foreach_add_([total[name] for name in found], terms)     # step 1: importance, all tensors in few launches
+                terms = torch._foreach_abs(list(found.values())) if y is None else torch._foreach_pow(list(found.values()), 2)  # step 1
+                torch._foreach_add_([total[name] for name in found], terms)     # all tensors in few launches
             if callback:
                 callback(images=len(x))
-    terms = len(images) if reduction == "sample" else -(-len(images) // batch_size)
-    return {name: value / terms for name, value in total.items()}
+    terms = len(images) if reduction == "sample" else -(-len(images) // batch_size)     # step 1: |S|, or the number of batches
+    return {name: value / terms for name, value in total.items()}                       # step 1: the mean
 
 
 def _add_per_sample(total: Importance, model: nn.Module, parameters: dict, x: Tensor, y: Tensor | None) -> None:

@@ -6,12 +6,14 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm
 
 from ... import plots
-from ...plots import STYLE, band, legend_above, log_axis, panels, reference_line, summarise
+from ...plots import SHARE, STYLE, band, label, legend_above, log_axis, panels, reference_line, summarise
 from ..figures import focus, forgotten, relearn, strip, the_data
 from .claims import with_paper_metrics
+from .curves import alphas_in_words, window
 
 REAL = ["original", "retrain", "finetune", "amnesiac", "bad_teacher", "unsir", "ssd", "lfssd"]
 CONTROLS = ["random_dampening", "mask_logit", "head_only", "random_output"]
@@ -42,7 +44,7 @@ def importance(session):
     right.barh(range(len(s)), 100 * s["mean"], xerr=100 * s["half"].fillna(0), color=STYLE["lfssd"][1], alpha=0.8, error_kw={"lw": 1})
     right.set_yticks(range(len(s)), [f"{n} ({int(w):,})" for n, w in zip(s.layer, s.weights, strict=True)], fontsize=9)
     right.invert_yaxis()
-    right.set(xlabel="selected share of the layer's weights (%)", title="Do specialists sit late?", xlim=(0, None))
+    right.set(xlabel="selected share of the layer's weights (%)", title=f"Do specialists sit late? ({s.n.max()} seeds)", xlim=(0, None))
     drawn = pd.concat([density[["log_full", "log_forget", "count"]].assign(panel="density"), s.assign(panel="layers")])
     return figure, drawn
 
@@ -73,12 +75,12 @@ def alpha_curve(session):
     bound = session.frame("alpha").set_index("scenario").bound.loc[[session.settings["focus"]]].iloc[0]
     figure, axes = panels(3, width=11.5, height=4.2)
     colours = {"LFSSD": (STYLE["lfssd"][1], "-"), "LFSSD, per sample": (STYLE["lfssd"][1], "--"), "SSD": (STYLE["ssd"][1], "-")}
-    titles = {"D_f": "Forget class: gone?", "D_r": "Other classes: kept?", "selected": "How many weights are selected"}
+    titles = {"D_f": "Forget class: gone?", "D_r": "Other classes: kept?", "selected": "How many weights are selected?"}
     for ax, (metric, title) in zip(axes[0], titles.items(), strict=True):
         for series, (colour, dash) in colours.items():
             part = rows[rows.series == series]
             if len(part):
-                band(part, "alpha", metric, ax=ax, color=colour, linestyle=dash, marker="o", markersize=3, label=series)
+                band(part, "alpha", metric, ax=ax, within=SHARE, color=colour, linestyle=dash, marker="o", markersize=3, label=series)
         if metric != "selected":
             for name in ("original", "retrain"):
                 reference_line(runs_, metric, name, ax=ax)
@@ -100,20 +102,24 @@ def sensitivity(session):
     alphas, sizes = sorted(rows.alpha.unique()), sorted(rows.batch_size.unique())
     figure, axes = panels(len(alphas), 2, width=10.5, height=6.4, sharey="row", sharex=True)
     mine, colour = rows[rows.method == "lfssd"], STYLE["lfssd"][1]
+    shown = size_of_tables(mine)
+    used = {mine.hp_alpha.iloc[0]: " (as in the tables)"}
     for column, alpha in enumerate(alphas):
         for row, metric in enumerate(("selected", "D_r")):
             ax = axes[row, column]
             for order, dash in (("given", "-"), ("shuffled", "--")):
                 part = mine[(mine.alpha == alpha) & ((mine.order == order) | (mine.batch_size == 1))]
-                band(part, "batch_size", metric, ax=ax, color=colour, linestyle=dash, marker="o", markersize=4,
+                band(part, "batch_size", metric, ax=ax, within=SHARE, color=colour, linestyle=dash, marker="o", markersize=4,
                      label=f"LFSSD, {'class-sorted' if order == 'given' else 'shuffled'}")
             if metric == "D_r":
                 for name in ("original", "retrain"):
                     reference_line(runs_, metric, name, ax=ax)
             ax.set_xscale("log", base=2)
             ax.set_xticks(sizes, [str(size) for size in sizes])
-        axes[0, column].set_title(rf"$\alpha$ = {alpha:g}: is the selection the same?")
-        axes[1, column].set_title(rf"$\alpha$ = {alpha:g}: is the damage the same?")
+        at = mine[(mine.alpha == alpha) & (mine.batch_size == shown)].groupby("order")[["selected", "D_r"]].mean() * 100
+        for row, (metric, does) in enumerate((("selected", "select"), ("D_r", "leave"))):
+            said = f"batches of {shown} {does} {at[metric]['given']:.0f} % sorted, {at[metric]['shuffled']:.0f} % shuffled"
+            axes[row, column].set_title(rf"$\alpha$ = {alpha:g}{used.get(alpha, '')}:" f"\n{said}", fontsize=11)
         axes[1, column].set_xlabel("batch size (1 = the equation)")
     axes[0, 0].set(ylabel="weights selected (%)", ylim=(0, None))
     axes[1, 0].set(ylabel="acc D_r (%)", ylim=(0, 102))
@@ -121,14 +127,26 @@ def sensitivity(session):
     return figure, summarise_all(rows, ["method", "order", "batch_size", "alpha"], ["selected", "D_r", "D_f"])
 
 
+def size_of_tables(rows: pd.DataFrame) -> int:
+    """The batch size of the tables, if the sensitivity study has it; else its largest."""
+    return int(rows.hp_batch_size.iloc[0] if rows.batch_size.eq(rows.hp_batch_size).any() else rows.batch_size.max())
+
+
 def wrong_way(session):
     """The same dampening on random weights, beside LFSSD."""
     frame = _focus(session)
     figure, axes = panels(1, width=6.5, height=4.4)
     shown = ["original", "retrain", "random_dampening", "lfssd"]
-    ax = plots.tradeoff(frame, "D_f", "D_r", shown, ax=axes[0, 0])
+    ax = plots.tradeoff(frame, "D_f", "D_r", shown, ax=axes[0, 0], within=SHARE)
+    seeds = dict(zip([c.get_label() for c in ax.containers], [c for c in ax.collections if isinstance(c, PathCollection)], strict=True))
+    for name, shift in (("retrain", -2.0), ("lfssd", 2.0)):                     # both have forgotten: side by side, not on one spot
+        seeds[label(name)].set_offsets(seeds[label(name)].get_offsets() + [shift, 0])
+    (hollow,) = [c for c in ax.containers if c.get_label() == label("lfssd")]
+    hollow.lines[0].set(markerfacecolor="none", markeredgewidth=2, markersize=11)
     ax.set(xlabel="acc D_f: test accuracy, forgotten class (%)", ylabel="acc D_r: test accuracy, others (%)",
-           title="Do random weights do as well?", xlim=(-4, 104))
+           title="Do random weights do as well?", xlim=(-6, 104))
+    if ax.get_ylim()[0] > 0:
+        ax.set_ylabel(f"{ax.get_ylabel()}\nmind: the axis starts at {ax.get_ylim()[0]:.0f}")
     ax.legend(loc="best")
     return figure, frame[frame.method.isin(shown)][["method", "seed", "D_f", "D_r"]]
 
@@ -137,10 +155,11 @@ def cost(session):
     """Forget and retain accuracy against cost, all methods in one plot."""
     frame = _focus(session).copy()
     frame["cost"] = frame.epochs.clip(lower=0.02)
+    beside = frame.assign(cost=frame.cost.where(frame.method != "ssd", 0.88 * frame.cost))      # else SSD and LFSSD lie on one spot
     shown = [m for m in REAL if m != "original"]
     figure, axes = panels(2, width=10.5, height=4.4, sharex=True)
     for ax, (metric, title) in zip(axes[0], {"D_f": "Cheap and forgotten?", "D_r": "Cheap and kept?"}.items(), strict=True):
-        plots.tradeoff(frame.assign(percent=frame[metric] * 100), "cost", "percent", shown, ax=ax, scale=1)
+        plots.tradeoff(beside.assign(percent=frame[metric] * 100), "cost", "percent", shown, ax=ax, scale=1, within=SHARE)
         reference_line(frame, metric, "original", ax=ax)
         log_axis(ax, (1, 2, 5, 10, 20))
         ax.set(xlabel="cost in training-epoch equivalents", ylabel=f"acc {metric} (%)", title=title)
@@ -170,15 +189,18 @@ def scenarios(session):
     for ax, scenario in zip(axes[0], wanted, strict=True):
         part, mine = rows[rows.scenario == scenario], runs_[runs_.scenario == scenario]
         for metric, dash in (("D_r", "-"), ("D_f", "--")):
-            band(part, "alpha", metric, ax=ax, color=STYLE["lfssd"][1], linestyle=dash, marker="o", markersize=3,
-                 label=f"LFSSD acc {metric}")
+            band(part, "alpha", metric, ax=ax, within=SHARE, color=STYLE["lfssd"][1], linestyle=dash, marker="o", markersize=3,
+                        label=f"LFSSD acc {metric}")
             retrained = mine[mine.method == "retrain"][metric].mean()
             ax.axhline(100 * retrained, color=STYLE["retrain"][1], linestyle=dash, linewidth=1.5, label=f"retrained acc {metric}")
         used = mine[mine.method == "lfssd"].hp_alpha.iloc[0]
         ax.axvline(used, color="0.3", linestyle="-.", linewidth=1, label=r"$\alpha$ used in the tables")
         log_axis(ax)
         ax.set(xlabel=r"threshold $\alpha$", ylim=(-3, 103))
-        ax.set_title(f"{scenario}:\nis there a window?", fontsize=11)
+        good = window(session, scenario)
+        if good:
+            ax.axvspan(good[0] / 1.08, good[-1] * 1.08, color="0.3", alpha=0.15, linewidth=0)
+        ax.set_title(f"{scenario}:\nwindow: {alphas_in_words(good)}", fontsize=11)
     axes[0, 0].set_ylabel("accuracy (%)")
     legend_above(figure, axes[0, 0], 5)
     return figure, summarise_all(rows, ["scenario", "alpha"], ["D_r", "D_f", "selected"])
