@@ -52,10 +52,10 @@ def test_a_missed_margin_says_how_far_the_forget_loss_came():
 
 def test_baselines_that_stand_still_are_named_and_those_that_move():
     said = repr(text.expected(World()))
-    assert said.endswith("As tuned here, SSD leave the model practically as it was at 30 % (MIA_L and forget accuracy within 2 points): "
-                         "opponents that move it are fine-tuned, amnesiac.")
+    assert said.endswith("As tuned here, these leave the model practically as it was at 30 % (MIA_L and forget accuracy within 2 points): SSD; "
+                         "baselines that move it: fine-tuned, amnesiac.")
     moved = World(change={("random", "random:0.3", "finetune"): {"mia_l": 0.79}})
-    assert "As tuned here, fine-tuned, SSD leave" in repr(text.expected(moved))
+    assert "within 2 points): fine-tuned, SSD; baselines that move it: amnesiac." in repr(text.expected(moved))
     assert "As tuned here" not in repr(text.expected(World(without=("ssd",))))
 
 
@@ -201,7 +201,7 @@ def test_the_grid_says_whether_the_rule_was_followed(lab, monkeypatch):
 
 
 def test_the_method_nearest_to_retrained_is_named_with_its_price(lab, monkeypatch):
-    assert "MIA_L nearest to retrained: **amnesiac** (test accuracy against retrained: no difference" in repr(reading(lab, "cost"))
+    assert "nearest to retrained (expected: ∇τ): **amnesiac** (test accuracy against retrained: no difference" in repr(reading(lab, "cost"))
     def other(frame):
         return frame.assign(mia_l=frame.mia_l + 0.5 * (frame.method == "amnesiac"))
-    assert "nearest to retrained: **∇τ** (" in said_of(monkeypatch, lab, "cost", runs=other)
+    assert "nearest to retrained (expected: ∇τ): **∇τ** (" in said_of(monkeypatch, lab, "cost", runs=other)

@@ -35,7 +35,7 @@ def objective(forget_loss: Tensor, retain_loss: Tensor, *, tau: float, alpha: fl
     which switches it off: that is ``two_sided=True``.
     """
     gap = tau - forget_loss                                                     # step 2: distance to the target
-    if not two_sided:                                                           # step 2: in the formula
+    if not two_sided:                                                           # step 2: as in the formula
         gap = F.relu(gap)                                                       # step 2: nothing beyond the target
     return alpha * gap.square() + (1 - alpha) * retain_loss                     # step 2: objective
 

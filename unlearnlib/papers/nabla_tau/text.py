@@ -166,8 +166,8 @@ def _standing_still(frame: pd.DataFrame) -> str:
     if not still:
         return ""
     moved = [label(m) for m in frame.method.unique() if m not in ("original", "retrain", "nabla_tau", *still)]
-    return (f"As tuned here, {', '.join(map(label, still))} leave the model practically as it was at {percent(frame.scenario.iloc[0])} "
-            f"(MIA_L and forget accuracy within 2 points): opponents that move it are {', '.join(moved) or 'none'}.")
+    return (f"As tuned here, these leave the model practically as it was at {percent(frame.scenario.iloc[0])} (MIA_L and forget accuracy "
+            f"within 2 points): {', '.join(map(label, still))}; baselines that move it: {', '.join(moved) or 'none'}.")
 
 
 def _near(gap: Interval) -> str:
