@@ -52,8 +52,8 @@ def test_a_missed_margin_says_how_far_the_forget_loss_came():
 
 def test_baselines_that_stand_still_are_named_and_those_that_move():
     said = repr(text.expected(World()))
-    assert said.endswith("As tuned here, these leave the model practically as it was at 30 % (MIA_L and forget accuracy within 2 points): SSD; "
-                         "baselines that move it: fine-tuned, amnesiac.")
+    assert said.endswith("As tuned here, these leave the model practically as it was at 30 % (MIA_L and forget accuracy within 2 points): "
+                         "SSD; baselines that move it: fine-tuned, amnesiac.")
     moved = World(change={("random", "random:0.3", "finetune"): {"mia_l": 0.79}})
     assert "within 2 points): fine-tuned, SSD; baselines that move it: amnesiac." in repr(text.expected(moved))
     assert "As tuned here" not in repr(text.expected(World(without=("ssd",))))

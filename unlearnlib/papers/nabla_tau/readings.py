@@ -193,7 +193,8 @@ def _cost(session) -> str:
     mean = f[f.method != "original"].groupby("method")[["mia_l", "acc_test"]].mean()
     near = (mean.mia_l.drop("retrain") - mean.mia_l["retrain"]).abs().idxmin()
     lost = paired(f, "acc_test", near, "retrain")
-    first = f"MIA_L nearest to retrained (expected: ∇τ): **{label(near)}** (test accuracy against retrained: {comparison(lost)}, {lost.text()} points)."
+    first = (f"MIA_L nearest to retrained (expected: ∇τ): **{label(near)}** (test accuracy against retrained: {comparison(lost)}, "
+             f"{lost.text()} points).")
     return (f"{first} ∇τ costs {interval(wide.nabla_tau / wide.retrain).text()} % of our retraining in samples, "
             f"{interval(time.nabla_tau / time.retrain).text()} % in seconds (which depend on batch sizes, too); its test accuracy minus "
             f"retrained: {paired(f, 'acc_test', 'nabla_tau', 'retrain').text()} points, its MIA_L: "
