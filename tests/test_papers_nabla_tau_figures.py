@@ -43,7 +43,7 @@ def test_curves_are_means_over_seeds_against_passes(lab, drawn):
     figure, numbers = drawn("curves")
     for row, (word, name, focus) in enumerate(images_and_texts(lab)):
         for ax, key in zip(figure.axes[3 * row:3 * row + 3], ("mia_l", "mia_e", "acc_test"), strict=True):
-            assert ax.get_title(loc="left").startswith(f"{word}: ")
+            assert ax.get_title(loc="left").startswith(f"{word}, 30 %: ") and ax.get_title(loc="left").endswith("?")
             assert set(lines(ax)) >= {label(m) for m in ("nabla_tau", "finetune", "original", "retrain")}
             for method in ("nabla_tau", "finetune"):
                 found = lines(ax)[label(method)]
@@ -96,15 +96,22 @@ def areas(numbers):
 def test_histograms_are_mean_densities(lab, drawn):
     figure, numbers = drawn("histograms")
     assert areas(numbers) == pytest.approx([1] * 12, rel=1e-4)
-    for row, (word, name, _) in enumerate(images_and_texts(lab)):
+    for row, (word, name, focus) in enumerate(images_and_texts(lab)):
         for ax, model in zip(figure.axes[3 * row:3 * row + 3], ("original", "nabla_tau", "retrain"), strict=True):
-            assert ax.get_title(loc="left") == f"{word}: {label(model)}" and ax.get_yscale() == "log"
-            recorded = of(lab, "curve", "nabla_tau", name=name)
-            for bars, part in zip(ax.containers, ("test", "forget"), strict=True):
+            forget, test = (mean(lab, key, model, name=name, scenario=focus) for key in ("loss_forget", "loss_test"))
+            title = ax.get_title(loc="left")
+            assert title.startswith(f"{word}, 30 %, ") and title.endswith(f"?\nmean loss: forget {forget:.2f}, test {test:.2f}")
+            assert ax.get_yscale() == "log"
+            recorded, shares = of(lab, "curve", "nabla_tau", name=name), {}
+            for bars, part in zip(ax.patches, ("test", "forget"), strict=True):
                 first = [sum(r["density"] for r in x.rows if (r["row"], r.get("model"), r.get("part")) == ("density", model, part)
                              and r["loss"] < 0.1) for x in recorded]
-                (drawn_first,) = [b.get_height() for b in bars if b.get_x() < 0.1] or [0]
-                assert drawn_first == pytest.approx(statistics.mean(first))
+                heights, edges, _ = bars.get_data()
+                assert heights[0] == pytest.approx(statistics.mean(first)) and heights.sum() * 0.2 == pytest.approx(1, rel=1e-4)
+                assert (edges[0], edges[-1], bars.get_fill()) == (0, 8, part == "test")
+                shares[part] = 20 * statistics.mean(first)
+            (said,) = ax.texts
+            assert said.get_text() == f"in the first bar: forget {shares['forget']:.0f} %, test {shares['test']:.0f} %"
 
 
 def test_densities_integrate_to_one_also_where_texts_have_seeds_of_their_own(lab):
@@ -145,9 +152,18 @@ def test_cells_of_the_grid_are_means_and_the_rule_is_where_it_belongs(lab, drawn
             assert float(cells[j, i]) == pytest.approx(100 * statistics.mean(values), abs=0.051)
             kept = numbers[(numbers.fraction == f) & (numbers.alpha0 == a)].iloc[k]         # each seed against its own original
             assert (kept["mean"], kept.half) == (pytest.approx(interval(values).mean), pytest.approx(interval(values).half))
-        (rule,) = lines(ax).values()
-        between = np.interp([5 / 3 * f for f in options["fractions"]], options["alphas"], range(len(options["alphas"])))
-        assert rule[:, 1] == pytest.approx(between)
+        framed = {(round(r.get_x() + 0.44), round(r.get_y() + 0.44)) for r in ax.patches}
+        assert framed == {(j, min(range(3), key=lambda i, f=f: abs(options["alphas"][i] - 5 / 3 * f))) for j, f in
+                          enumerate(options["fractions"])}
+        for f, tick in zip(options["fractions"], ax.get_xticklabels(), strict=True):
+            goal = {0: [abs(v - 0.5) for v in metric(lab, "mia_l", "retrain", f"random:{f}")],
+                    1: np.subtract(metric(lab, "acc_test", "original"), metric(lab, "acc_test", "retrain", f"random:{f}")),
+                    2: metric(lab, "acc_forget", "retrain", f"random:{f}")}[k]
+            assert tick.get_text() == f"{100 * f:g}\nretrained: {100 * statistics.mean(goal):.1f}"
+    colours = figure.axes[2].images[0].get_array()                              # yellow, the low end, is near retrained
+    far = [[abs(float(cells[j, i]) - 100 * mean(lab, "acc_forget", "retrain", f"random:{f}")) for j, f in enumerate(options["fractions"])]
+           for i in range(len(options["alphas"]))]
+    assert np.allclose(colours, far, atol=0.06)
 
 
 def test_cost_is_that_of_the_largest_fraction(lab, drawn):
@@ -155,11 +171,14 @@ def test_cost_is_that_of_the_largest_fraction(lab, drawn):
     scenario = max((s for s in lab.settings["scenarios"] if s.startswith("random")), key=fraction)
     for ax, key in zip(figure.axes, ("mia_l", "acc_test"), strict=True):
         found = {c.get_label(): np.asarray(c.lines[0].get_xydata(), dtype=float)[0] for c in ax.containers}
-        assert set(found) == {label(m) for m in numbers.method.unique() if m != "original"} >= {label(MINE), label("scrub_r")}
-        for method in ("retrain", "ssd", MINE, "scrub"):
+        assert set(found) == {label(m) for m in numbers.method.unique()} >= {label(MINE), label("scrub_r"), label("original")}
+        for method in ("original", "retrain", "ssd", MINE, "scrub"):
             epochs = [r.timing["epochs"] for r in of(lab, "unlearn", method, scenario)]
             assert found[label(method)] == pytest.approx([statistics.mean(epochs), 100 * mean(lab, key, method, scenario)])
         assert lines(ax)["original"][:, 1] == pytest.approx(100 * mean(lab, key, "original", scenario))
+        assert {c.lines[0].get_markersize() for c in ax.containers} == {8}
+        places = [tuple(p) for dots in ax.collections if len(dots.get_offsets()) == 3 for p in dots.get_offsets().tolist()]
+        assert len(places) == 3 * len(found) and len({x for x, _ in places}) > 2 * len(found)       # seeds stand side by side
 
 
 def test_the_ruler_has_every_method_of_the_focus(lab, drawn):

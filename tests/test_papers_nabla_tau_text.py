@@ -79,10 +79,27 @@ def test_without_curves_the_other_quantities_are_still_measured():
 @pytest.mark.parametrize("mia_l, word", [(0.555, "yes"), (0.579, "yes"), (0.581, "no"), (0.521, "yes"), (0.50, "no")])
 def test_the_answer_says_yes_only_within_three_points(mia_l, word):
     said = repr(text.answer(World(change={("random", "random:0.3", MINE): {"mia_l": mia_l}})))
-    assert "(preset made up)" in said and f"**Images: 3 % yes, 15 % yes, 30 % {word}.** At 30 %, MIA_L falls" in said
-    assert "**Text: 15 % yes, 30 % yes.** At 30 %, MIA_L falls from 95.0" in said
-    assert re.search(rf"from 80.0 ± 0.0 to {100 * mia_l:.1f} ± 0.0 % \(retrained 55.0 ± 0.0\), for 0.[45] ± 0.0 points", said)
-    assert "Text" not in repr(text.answer(World(texts=())))
+    assert said.startswith("**Yes.** " if word == "yes" else "**Partly.** ")
+    assert "(preset made up)" in said and f"**Images: 3 % yes, 15 % yes, 30 % {word}.** At 30 %, MIA_L goes" in said
+    assert f"yes in {5 - (word == 'no')} of 5 cases, no in {int(word == 'no')}, the rest undecided" in said
+    assert "**Text: 15 % yes, 30 % yes.** At 30 %, MIA_L goes from 95.0" in said
+    way = rf"{100 * (0.80 - mia_l) / 0.25:.1f} ± 0.0 % of the way"
+    assert re.search(rf"from 80.0 ± 0.0 to {100 * mia_l:.1f} ± 0.0 % \(retrained 55.0 ± 0.0\): {way}, for 0.[45] ± 0.0 points", said)
+    assert "points of test accuracy (retraining: 1.0 ± 0.0)" in said and "Text" not in repr(text.answer(World(texts=())))
+
+
+def test_the_answer_is_no_where_the_attack_falls_for_nothing():
+    still = {(kind, None, MINE): {"mia_l": v} for kind, v in (("random", 0.80), ("text", 0.95))}
+    assert repr(text.answer(World(change=still))).startswith("**No.** ")
+    assert repr(text.answer(World(change={k: v for k, v in still.items() if k[0] == "text"}))).startswith("**Partly.** ")
+    assert repr(text.answer(World(seeds=1))).startswith("**Not to be said from one seed.** ")
+
+
+def test_the_answer_says_so_where_the_rate_of_the_text_was_tuned():
+    world = World()
+    assert "no evidence" not in repr(text.answer(world))
+    world.settings["text"]["grids"] = {"nabla_tau": {"lr": [0.1, 0.2]}}
+    assert repr(text.answer(world)).endswith('the text\'s rate was tuned: text is no evidence for "no tuning".')
 
 
 def test_the_answer_is_inconclusive_where_seeds_contradict_one_another_and_says_so_of_one_seed():
@@ -93,11 +110,12 @@ def test_the_answer_is_inconclusive_where_seeds_contradict_one_another_and_says_
 def test_the_expectation_is_scored_fraction_by_fraction():
     change = {("random", "random:0.15", MINE): {"mia_l": 0.59, "acc_forget": 0.95}}
     said = repr(text.expected(World(change=change)))
-    assert "3 % **yes** (0.5 ± 0.0 points; the original 25.0 ± 0.0; forget accuracy of ∇τ 0.0 ± 0.0); 15 % **no** (4.0 ± 0.0 points" in said
-    assert "forget accuracy of ∇τ 5.0 ± 0.0); 30 % **yes**" in said and "one seed" in repr(text.expected(World(seeds=1)))
+    assert ("3 % **yes** (MIA_L 0.5 ± 0.0 points above, the original's 25.0 ± 0.0 points above; forget accuracy 0.0 ± 0.0 points below); "
+            "15 % **no** (MIA_L 4.0 ± 0.0 points above") in said
+    assert "forget accuracy 5.0 ± 0.0 points above); 30 % **yes**" in said and "one seed" in repr(text.expected(World(seeds=1)))
     assert tables.MISSING in repr(text.expected(World(texts=()), text=True))
     same = "**no difference shown** (0.0 ± 0.0)"
-    assert said.endswith(f"MIA_L of SSD against the original: 3 % {same}, 15 % {same}, 30 % {same}.")
+    assert f"MIA_L of SSD against the original: 3 % {same}, 15 % {same}, 30 % {same}." in said and "cannot be decided" not in said
     moved = repr(text.expected(World(change={("random", "random:0.15", "ssd"): {"mia_l": 0.77}})))
     assert f"3 % {same}, 15 % **lower** (-3.0 ± 0.0), 30 % {same}." in moved
     assert "SSD" not in repr(text.expected(World(), text=True)) and "SSD" not in repr(text.expected(World(without=("ssd",))))
@@ -305,9 +323,11 @@ def test_tables_have_ours_beside_retrained_and_nothing_published(lab):
     for index, domain in enumerate(domains(lab.settings)):
         table = text.paper_table(lab, text=bool(index)).frame
         scenarios = [s for s in domain["scenarios"] if s.startswith("random")]
-        assert list(dict.fromkeys(table.scenario)) == scenarios and set(table.n) == {domain["seeds"]}
+        words = {f"{100 * fraction(s):g} % at random": s for s in scenarios}
+        assert list(dict.fromkeys(table.scenario)) == list(words) and set(table.n) == {domain["seeds"]}
         for scenario, part in table.groupby("scenario"):
             assert {"original", "retrained", "fine-tuned", "∇τ"} <= set(part.method)
+            scenario = words[scenario]
             for method in ("retrain", MINE):
                 row = part[part.method == label(method)].iloc[0]
                 for heading, key in (("MIA_L (%)", "mia_l"), ("MIA_E (%)", "mia_e"), ("retain acc (%)", "acc_retain"),
@@ -320,15 +340,15 @@ def test_tables_have_ours_beside_retrained_and_nothing_published(lab):
 def test_the_class_has_its_own_attack(lab):
     table = text.class_table(lab).frame.set_index("method")
     (scenario,) = set(table.scenario)
-    assert scenario.startswith("class:")
+    assert scenario == "class 8"
     for heading, key in (("MIA_L, the class's own (%)", "mia_l_class"), ("MIA_L, all test images (%)", "mia_l"),
                          ("test acc, the class (%)", "acc_test_forget"), ("test acc, others (%)", "acc_test_retain")):
-        assert table[heading]["∇τ"] == interval(metric(lab, key, MINE, scenario)).text() and "–" not in table[heading].tolist()
+        assert table[heading]["∇τ"] == interval(metric(lab, key, MINE, "class:8")).text() and "–" not in table[heading].tolist()
 
 
 def test_audit_and_cost_tables(lab):
     audit = text.audit_table(lab).frame.set_index("method")
-    assert set(audit.scenario) == {lab.settings["focus"]} and set(audit.n) == {lab.settings["seeds"]}
+    assert set(audit.scenario) == {"30 % at random"} and set(audit.n) == {lab.settings["seeds"]}
     assert audit["Avg.Gap (0 is best)"]["retrained"] == "0.0 ± 0.0" and audit["ToW (1 is best)"]["retrained"] == "1.00 ± 0.00"
     keys = ("acc_forget", "acc_retain", "acc_test", "mia_l")                    # the paper's own attack, not LFSSD's
     gaps = [statistics.mean(abs(a.metrics[k] - b.metrics[k]) for k in keys)
@@ -370,7 +390,8 @@ def test_the_measured_quantities_are_means_over_seeds(lab):
 
 def test_the_answer_is_made_of_measured_numbers(lab):
     said = repr(text.answer(lab))
-    assert said.startswith("*We measured* (preset digits)") and "one seed" not in said and "nan" not in said and "not available" not in said
+    assert said.startswith("**Partly.** *We measured* (preset digits)")
+    assert not any(word in said for word in ("one seed", "nan", "not available"))
     for _, name, focus in images_and_texts(lab):
         for method in ("original", MINE, "retrain"):
             assert interval(metric(lab, "mia_l", method, focus, name)).text() in said
@@ -388,12 +409,14 @@ def test_other_sentences_of_the_notebook(lab):
 
 def test_five_texts_are_in_the_records(lab):
     shown = text.five_texts(lab).frame
-    assert len(shown) == 5 and shown.role.is_unique and all(len(t.split()) > 3 for t in shown.text)
+    assert shown.role.is_unique and all(len(t.split()) > 3 for t in shown.text)
     strip = [r for r in of(lab, "images", MINE, name="scipy_docs")[0].rows if r["row"] == "strip"]
     for row in shown.to_dict("records"):
         mine = {r["model"]: r for r in strip if r["role"] == row["role"].replace("test", "held out")}
         assert row["text"] == mine["original"]["text"] and row["label"] == mine["original"]["name"]
         assert all(row[f"{label(m)} (%)"] == f"{100 * r['p_label']:.1f}" for m, r in mine.items())
+    known = {r["text"] for r in strip if r["text"].split().count("[rare]") <= len(r["text"].split()) / 2}
+    assert set(shown.text) == known and len(known) == 4                         # the fifth is all unknown words
     assert set(text.examples(lab).frame.text) <= set(shown.text) and len(text.examples(lab).frame) == 3
 
 
@@ -424,5 +447,5 @@ def test_a_focus_of_ones_own_moves_the_detailed_figures_of_images_alone(lab):
     """The studies of another focus are other runs: none of them is there, so the standard runs alone are asked for."""
     session = Session("nabla_tau", "digits", focus="random:0.15", studies=[])
     assert session.figure("ruler").drawn.raw.tolist() != lab.figure("ruler").drawn.raw.tolist()
-    assert set(text.audit_table(session).frame.scenario) == {"random:0.15"}
+    assert set(text.audit_table(session).frame.scenario) == {"15 % at random"}
     assert {s.scenario for s in session.specs if s.study == "curve"} == {lab.settings["text"]["focus"]}

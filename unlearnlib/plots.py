@@ -164,17 +164,17 @@ def _half(i, scale: float, within=ANYWHERE):
     return [[max(mean - low, 0)], [max(high - mean, 0)]]
 
 
-def ruler(frame: pd.DataFrame, metrics: dict[str, str], methods: list[str], *, axes, percent=()) -> pd.DataFrame:
+def ruler(frame: pd.DataFrame, metrics: dict[str, str], methods: list[str], *, axes, percent=(), what: str = "") -> pd.DataFrame:
     """The forgetting ruler: per metric one axis on which the original is 0 and the retrained model 1; a dot for each method.
 
     Left of 1 is too little, right of 1 too much forgetting. Each seed is placed between the mean original and the mean retrained model;
     the shaded band is one standard deviation of retrained seeds, at least as wide as can be seen. Where original and retrained nearly
     coincide (closer than twice that), the ruler would be meaningless: the raw means are printed instead, those in ``percent`` times 100.
-    Returns what was drawn.
+    ``what`` begins the title. Returns what was drawn.
     """
     drawn = []
-    axes[0].figure.suptitle("The forgetting ruler: 0 = original, 1 = retrained (band: standard deviation of retrained seeds; bars: 95 % "
-                            "interval)", fontsize=11, x=0.01, ha="left")
+    axes[0].figure.suptitle(f"{what or 'The forgetting ruler'}: 0 = original, 1 = retrained (band: standard deviation of retrained seeds; "
+                            "bars: 95 % interval)", fontsize=11, x=0.01, ha="left")
     for ax, (metric, title) in zip(axes, metrics.items(), strict=True):
         retrained = frame[frame.method == "retrain"][metric]
         start, end, spread = frame[frame.method == "original"][metric].mean(), retrained.mean(), retrained.std()

@@ -34,8 +34,8 @@ def objective(forget_loss: Tensor, retain_loss: Tensor, *, tau: float, alpha: fl
     Source: section 3 and the official code. *Differences from the paper*: the text notebook of the official code squares inside the ReLU,
     which switches it off: that is ``two_sided=True``.
     """
-    gap = tau - forget_loss
-    if not two_sided:
+    gap = tau - forget_loss                                                     # step 2: distance to the target
+    if not two_sided:                                                           # step 2: as in the formula
         gap = F.relu(gap)                                                       # step 2: nothing beyond the target
     return alpha * gap.square() + (1 - alpha) * retain_loss                     # step 2: objective
 
@@ -62,11 +62,11 @@ def schedule(n_forget: int, n_retain: int, *, batch_size: int, retain_epochs: fl
         raise ValueError(f"schedule got {n_forget} forget and {n_retain} retain samples, batch_size={batch_size}, retain_epochs="
                          f"{retain_epochs}, max_epochs={max_epochs}; all must be positive: pass non-empty sets and a positive budget.")
     if alpha0 is None:
-        alpha0 = 5 * n_forget / (3 * (n_forget + n_retain))                     # step 3
+        alpha0 = 5 * n_forget / (3 * (n_forget + n_retain))                     # step 3: starting weight
     if not 0 <= alpha0 <= 1:
         raise ValueError(f"alpha0 is {alpha0:.3g}; it must be in [0, 1]: pass such an alpha0= (5/3 of the share is more beyond 60 %).")
     forget_batches, retain_batches = math.ceil(n_forget / batch_size), math.ceil(n_retain / batch_size)
-    epochs = max(1, int(retain_epochs * retain_batches / (2 * forget_batches)))
+    epochs = max(1, int(retain_epochs * retain_batches / (2 * forget_batches)))     # step 3: passes
     epochs = min(epochs, max_epochs or epochs)
     return alpha0, epochs, epochs * forget_batches
 

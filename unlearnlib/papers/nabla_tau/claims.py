@@ -1,13 +1,13 @@
 """The claims of ∇τ, each a function of the session's records.
 
-1 to 6 are the abstract's; 7 to 11 are implied by the official code; 12 is a third party's. Margins were fixed before the first run:
-3 points of attack accuracy (about twice its chance-level noise on 1,500 samples), 1 point of test accuracy for "not compromised",
-5 points for "forgets much less" and for class removal, 2 points for "SSD does nothing". The target is the retrained model's value,
-except where the paper's own target, 50 %, is the claim.
+1 to 6 are the abstract's; 7 to 11 are implied by the official code; 12 is a third party's. Margins were written down before the first
+records: 3 points of attack accuracy (about twice its chance-level noise on 1,500 samples), 1 point of test accuracy for "not
+compromised", 5 points for "forgets much less" and for class removal, 2 points for "SSD does nothing". The target is the retrained
+model's value, except where the paper's own target, 50 %, is the claim.
 
-Changed after first runs had been seen: the test of claim 9 (it asked whether the one best weight lies within a factor 2 of the rule's,
-and now compares the best inside with the best outside by an interval), the wording of claim 4 (which baselines count, and in how many
-fractions), and the batches of the digits preset (from 16 to 32, for time).
+Changed after first records had been seen: the test of claim 9 (it asked whether the one best weight lies within a factor 2 of the
+rule's, and now compares the best inside with the best outside by an interval), which baselines count in claim 4, and in how many
+fractions, the words of claims 4, 7, 8, 9 and 12, and the batches of the digits preset (from 16 to 32, for time).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ...claims import FAILS, HOLDS, OPEN, Claim, Interval, Verdict, always, comparison, interval, paired, untested, weakest, within
+from ...plots import label
 from .. import domains
 
 ATTACKED, KEPT, CLEAR, IDLE = 0.03, 0.01, 0.05, 0.02
@@ -62,6 +63,21 @@ def largest(frame: pd.DataFrame) -> pd.DataFrame:
 
 def percent(scenario: str) -> str:
     return f"{100 * fraction(scenario):g} %"
+
+
+def shown(scenario: str) -> str:
+    """A scenario in words: "30 % at random", "class 8"."""
+    kind, _, what = scenario.partition(":")
+    return f"{percent(scenario)} at random" if kind == "random" else f"{kind} {what}"
+
+
+def idle(frame: pd.DataFrame) -> list[str]:
+    """Methods of one scenario that leave the model as it was: MIA_L and forget accuracy within 2 points of the original's, in the mean."""
+    mean = frame.groupby("method")[["mia_l", "acc_forget"]].mean()
+    if "original" not in mean.index:
+        return []
+    near = ((mean - mean.loc["original"]).abs() <= IDLE + 1e-9).all(axis=1)
+    return [m for m in frame.method.unique() if near[m] and m not in ("original", "retrain")]
 
 
 def _unlearns(frame: pd.DataFrame) -> Verdict:
@@ -116,8 +132,11 @@ def beats_baselines(session) -> Verdict:
         best = usable.gap.idxmin()
         gain = paired(cell, "gap", best, "nabla_tau")
         statuses.append(comparison(gain, HOLDS, FAILS))
-        aside = f" (not counted: {', '.join(lost.index)})" if len(lost) else ""
-        parts.append(f"{percent(scenario)} {gain.text()} points nearer to 50 % than {best}{aside}")
+        told = {HOLDS: "nearer", FAILS: "farther"}.get(statuses[-1], "no difference shown" if gain.n > 1 else "one seed")
+        aside = f", not counted: {', '.join(map(label, lost.index))}" if len(lost) else ""
+        still = [m for m in idle(cell) if m in usable.index]
+        aside += f", practically the original: {', '.join(map(label, still))}" if still else ""
+        parts.append(f"{percent(scenario)} {gain.text()} points nearer to 50 % than {label(best)} ({told}{aside})")
     if not parts or frame.seed.nunique() < 2:
         return untested("; ".join([*parts, f"n = {frame.seed.nunique()}"]))
     return _share(statuses, 0.5 + 1e-9, "; ".join(parts))
@@ -156,8 +175,10 @@ def finetuning_forgets_less(session) -> Verdict:
         return untested("no fine-tuning at this preset")
     middle = interval((wide.original + 0.5) / 2 - wide.finetune)
     gain = paired(frame, "mia_l", "nabla_tau", "finetune")
-    return weakest(_below(middle, 0.0, f"halfway from original to 50 %, minus fine-tuned: {middle.text()} points"),
-                   _below(gain, -CLEAR, f"∇τ minus fine-tuned {gain.text()} points"))
+    above = Interval(-middle.mean, middle.half, middle.n)
+    parts = (_below(middle, 0.0, f"MIA_L of fine-tuned minus the middle between original and 50 %: {above.text()} points, above 0 needed"),
+             _below(gain, -CLEAR, f"∇τ minus fine-tuned: {gain.text()} points, {-100 * CLEAR:g} or less needed"))
+    return Verdict(weakest(*parts).status, "; ".join(f"{p.evidence} ({p.status})" for p in parts))
 
 
 def no_overshoot(session) -> Verdict:
@@ -169,13 +190,14 @@ def no_overshoot(session) -> Verdict:
     excess, seen = [], []
     for name, part in rows[rows.row == "epoch"].groupby("data", sort=False):
         active = part.groupby("epoch").active.mean()
-        seen.append(f"{name}: ReLU active in {100 * active.iloc[0]:.0f} % of the first pass's and "
-                    f"{100 * active.iloc[-1]:.0f} % of the last's")
+        top = (part.forget_loss / part.tau).groupby(part.seed).max().mean()
+        seen.append(f"{name}: ReLU active in {100 * active.iloc[0]:.0f} % of the first pass's and {100 * active.iloc[-1]:.0f} % of the "
+                    f"last's batches, loss of a pass at most {100 * top:.0f} % of the target in the mean")
     for _, run in rows.groupby(["data", "seed"]):
         epochs, points = run[run.row == "epoch"], run[run.row == "curve"]
         noise = points.loss_forget_sd.iloc[-1] / np.sqrt(run.hp_batch_size.iloc[0])
         excess.append(float((epochs.forget_loss - epochs.tau).max() - 2 * noise))
-    return always(excess, lambda v: v <= 0, f"below target plus noise ({'; '.join(seen)} batches)")
+    return always(excess, lambda v: v <= 0, f"below target plus noise ({'; '.join(seen)})")
 
 
 def gaps(session) -> pd.DataFrame:
@@ -244,15 +266,17 @@ CLAIMS = (
     Claim(2, "It does not compromise accuracy: at most one point of test accuracy is lost.", "abstract", utility),
     Claim(3, "It needs no hyper-parameter adjustment: claims 1 and 2 hold at every fraction with one configuration.", "abstract",
           one_configuration),
-    Claim(4, "It beats the state of the art on the membership attack (by up to 10 %), here: in most fractions, every baseline that keeps "
-          "test accuracy to 5 points.", "abstract", beats_baselines),
+    Claim(4, "It beats the state of the art on the membership attack (by up to 10 %), here: in most fractions it is nearer to 50 % than "
+          "the best baseline that keeps test accuracy to 5 points.", "abstract", beats_baselines),
     Claim(5, "It works for class removal: the class is answered as by a retrained model, to 5 points.", "abstract", class_removal),
     Claim(6, "It is task-agnostic: on text, too, MIA_L falls and test accuracy stays.", "abstract", task_agnostic),
-    Claim(7, "Fine-tuning alone forgets much less (at least 5 points of MIA_L).", "official code", finetuning_forgets_less),
-    Claim(8, "It stops by itself: the forget loss stays below the target, up to batch noise.", "official code", no_overshoot),
-    Claim(9, "The starting weight 5/3 of the fraction is near the best: none beyond a factor 2 does better.", "official code (grid)",
-          rule_of_thumb),
+    Claim(7, "Fine-tuning alone forgets much less: its MIA_L stays nearer to the original's than to 50 %, and that of ∇τ is at least 5 "
+          "points lower.", "official code", finetuning_forgets_less),
+    Claim(8, "It stops by itself: under random forgetting the mean forget loss of no pass is above the target, up to batch noise.",
+          "official code", no_overshoot),
+    Claim(9, "The starting weight 5/3 of the fraction is near the best: the best weight within a factor 2 of it is nearer to 50 % than any "
+          "other.", "official code (grid)", rule_of_thumb),
     Claim(10, "It is cheaper than retraining.", "official code (budget)", cheaper),
     Claim(11, "SSD as published changes nothing for random 15 to 30 %.", "official code", ssd_idle),
-    Claim(12, "A target from data that the model was trained on switches ∇τ off.", "third party (M. Hajder)", seen_target),
+    Claim(12, "A target from data that the model was trained on switches ∇τ off (images).", "third party (M. Hajder)", seen_target),
 )

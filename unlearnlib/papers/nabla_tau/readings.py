@@ -14,6 +14,7 @@ from .claims import gaps, largest, percent, random_runs, runs_of
 from .studies import BINS
 
 SHOWN = ("original", "nabla_tau", "retrain")
+SAME = "no difference shown"
 SEEN, OFF, RATE = "tau from seen data", "alpha0 = 0 (off)", "published rate and budget"
 
 
@@ -30,13 +31,27 @@ def _curves(session) -> str:
     parts = []
     for name, runs in random_runs(session):
         f = largest(runs)
-        gap, goal = (paired(f, "mia_l", "nabla_tau", m) for m in ("finetune", "retrain"))
-        kept = paired(f, "acc_test", "nabla_tau", "original")
-        parts.append(f"{name} at {percent(f.scenario.iloc[0])}: MIA_L {_three(f, 'mia_l')} %; "
-                     f"∇τ against fine-tuned: **{comparison(gap)}** ({gap.text()} points), against retrained: **{comparison(goal)}** "
-                     f"({goal.text()}); test accuracy {_three(f, 'acc_test')} %, of ∇τ against the original: **{comparison(kept)}** "
-                     f"({kept.text()})")
+        told = []
+        for metric, title in (("mia_l", "MIA_L"), ("mia_e", "MIA_E")):
+            gap, goal = (paired(f, metric, "nabla_tau", m) for m in ("finetune", "retrain"))
+            told.append(f"{title} {_three(f, metric)} %; ∇τ against fine-tuned: **{comparison(gap)}** ({gap.text()} points), against "
+                        f"retrained: **{comparison(goal)}** ({goal.text()})")
+        kept, fair = (paired(f, "acc_test", "nabla_tau", m) for m in ("original", "retrain"))
+        parts.append(f"{name} at {percent(f.scenario.iloc[0])}: {'; '.join(told)}; test accuracy {_three(f, 'acc_test')} %, of ∇τ against "
+                     f"the original: **{comparison(kept)}** ({kept.text()}), against retrained: **{comparison(fair)}** ({fair.text()})"
+                     f"{_dip(session, f)}")
     return ". ".join(parts) + "."
+
+
+def _dip(session, runs: pd.DataFrame) -> str:
+    """The lowest test accuracy of ∇τ on its way, in the mean over seeds."""
+    rows = session.rows("curve") if session.has("curve") else pd.DataFrame({"row": []})
+    rows = rows[(rows.row == "curve") & (rows.method == "nabla_tau") & (rows.data == runs.data.iloc[0])] if len(rows) else rows
+    if rows.empty or "acc_test" not in rows:
+        return ""
+    points = rows.assign(point=rows.groupby("seed").cumcount()).groupby("point")[["passes", "acc_test"]].mean()
+    low = points.loc[points.acc_test.idxmin()]
+    return f"; its lowest mean on the way {100 * low.acc_test:.1f} %, after {low.passes:.1f} passes"
 
 
 def _wrong_way(session) -> str:
@@ -48,16 +63,30 @@ def _wrong_way(session) -> str:
         raise NotAvailable(f"preset {session.preset} has no run of NegGrad+.")
     runs = focus(session, session.frame())
     start, goal = (runs[runs.method == m].set_index("seed").loss_forget for m in ("original", "retrain"))
-    parts = []
+    parts, told = [], []
     for weight, part in mine.groupby("hp_retain_weight", sort=False):
         end = part.set_index("seed").loss_forget
         beyond = int((end > goal.loc[end.index]).sum())
+        told.append((comparison(interval(end - start)), beyond))
         parts.append(f"retain weight {weight:g}: forget loss {interval(end).text(2, 1)} (against the original: "
                      f"**{comparison(interval(end - start))}**; above retrained in **{beyond} of {len(end)}** seeds), "
                      f"test accuracy {interval(part.acc_test).text()} %")
     nabla = ends[ends.method == "nabla_tau"]
-    return ("NegGrad+ with " + "; with ".join(parts) + f". ∇τ: {interval(nabla.loss_forget).text(2, 1)} and "
-            f"{interval(nabla.acc_test).text()} %.")
+    mine = nabla.set_index("seed").loss_forget
+    against = interval(mine - goal.loc[mine.index])
+    return ("NegGrad+ with " + "; with ".join(parts) + f". ∇τ: {interval(mine).text(2, 1)} and {interval(nabla.acc_test).text()} %; its "
+            f"loss against retrained: **{comparison(against)}** ({against.text(2, 1)} nats). Original: {interval(start).text(2, 1)} and "
+            f"{of_method(runs, 'original', 'acc_test')} %; retrained: {interval(goal).text(2, 1)} and "
+            f"{of_method(runs, 'retrain', 'acc_test')} %." + _as_expected(told))
+
+
+def _as_expected(told: list[tuple[str, int]]) -> str:
+    """The first, tuned push should do nothing; the second take off in some seeds."""
+    if len(told) < 2:
+        return ""
+    (stays, _), (_, off) = told[:2]
+    return (f" As expected? The first does nothing: **{'yes' if stays == SAME else 'no: ' + stays}**; the second takes off in "
+            f"some seeds: **{'yes' if off else 'no'}**.")
 
 
 def _inside(session) -> str:
@@ -66,10 +95,14 @@ def _inside(session) -> str:
     parts = []
     for name, part in rows.groupby("data", sort=False):
         first, last = (part[part.epoch == e] for e in (part.epoch.min(), part.epoch.max()))
-        parts.append(f"{name}: target {interval(first.tau).text(2, 1)} at first, {interval(last.tau).text(2, 1)} at the last refresh; "
-                     f"forget loss of the last pass {interval(last.forget_loss).text(2, 1)}; ascent on in "
+        top = interval((part.forget_loss / part.tau).groupby(part.seed).max())
+        rose = interval(last.groupby("seed").tau.mean() - first.groupby("seed").tau.mean())
+        reached = "yes" if top.low >= 1 else "no" if top.high < 1 else "in the mean" if top.mean >= 1 else "not in the mean"
+        parts.append(f"{name}: target {interval(first.tau).text(2, 1)} at first, {interval(last.tau).text(2, 1)} at the last refresh "
+                     f"(**{comparison(rose)}**); forget loss of the last pass {interval(last.forget_loss).text(2, 1)}; ascent on in "
                      f"{interval(first.active).text()} % of the first and {interval(last.active).text()} % of the last pass's batches; "
-                     f"forget loss against the last target: **{comparison(_above(part))}**")
+                     f"forget loss against the last target: **{comparison(_above(part))}**; did a pass reach its target? **{reached}** "
+                     f"(at most {top.text(0)} %)")
     return "; ".join(parts) + "."
 
 
@@ -80,28 +113,33 @@ def _above(part: pd.DataFrame) -> Interval:
 
 
 def _histograms(session) -> str:
-    parts = []
+    parts, agree = [], []
     for name, runs in random_runs(session):
         f = largest(runs)
         losses = [f"{label(m)} {of_method(f, m, 'loss_forget', 2, 1)} / {of_method(f, m, 'loss_test', 2, 1)}" for m in SHOWN]
-        low = [f"{label(m)} {_low(session, f.data.iloc[0], m, 'forget')} / {_low(session, f.data.iloc[0], m, 'test')}" for m in SHOWN]
+        bars = {(m, p): first_bar(session, f.data.iloc[0], m, p) for m in SHOWN for p in ("forget", "test")}
+        low = [f"{label(m)} {' / '.join(interval(bars[m, p]).text(0) for p in ('forget', 'test'))}" for m in SHOWN]
         apart = {m: part.loss_forget - part.loss_test for m, part in f.groupby("method")}
-        told = [f"{label(m)} **{comparison(interval(apart.get(m, [])))}**" for m in SHOWN]
+        told = {m: comparison(interval(apart.get(m, []))) for m in SHOWN}
+        few = interval(bars["nabla_tau", "forget"] - bars["retrain", "forget"])
+        agree.append(f"{name} **{'yes' if told['retrain'] == 'no difference shown' else 'no, ' + told['retrain']}**")
         parts.append(f"{name}, forget / test samples: mean loss {', '.join(losses)}; share in the first bar (%) {', '.join(low)}; "
-                     f"loss of forget against test samples: {', '.join(told)}")
-    return "; ".join(parts) + "."
+                     f"loss of forget against test samples: {', '.join(f'{label(m)} **{v}**' for m, v in told.items())}; "
+                     f"forget samples in the first bar, ∇τ minus retrained: **{comparison(few)}** ({few.text()} points)"
+                     + (": fewer samples carry the loss than under retraining" if few.low > 0 else ""))
+    return "; ".join(parts) + f". Do forget and test samples agree under the retrained model, as expected? {', '.join(agree)}."
 
 
-def _low(session, name: str, model: str, part: str) -> str:
-    """Share of samples in the first bar of the histogram, which a log axis hides."""
+def first_bar(session, name: str, model: str, part: str) -> pd.Series:
+    """Share of samples in the first bar of the histogram, which a log axis hides; by seed."""
     rows = session.rows("curve")
     rows = rows[(rows.method == "nabla_tau") & (rows.data == name) & (rows.row == "density") & (rows.model == model) & (rows.part == part)]
-    return interval(rows[rows.loss == BINS[0]].groupby("seed").density.sum() * (BINS[1] - BINS[0])).text(0)
+    return rows[rows.loss == BINS[0]].groupby("seed").density.sum() * (BINS[1] - BINS[0])
 
 
 def _variants(session) -> str:
     rows, runs = session.rows("variants"), session.frame()
-    parts = []
+    parts, scored = [], []
     for name, part in rows.groupby("data", sort=False):
         wide = part.pivot_table(index="seed", columns="variant", values="mia_l")
         base = next(v for v in wide if v.startswith("as "))
@@ -110,32 +148,56 @@ def _variants(session) -> str:
         if {SEEN, OFF} <= set(wide):
             gap = interval(wide[SEEN] - wide[OFF])
             parts.append(f"{name}, {SEEN} against off: **{comparison(gap)}** ({gap.text()})")
+            scored.append(f"{name}, {SEEN} coincides with off **{comparison(gap, 'no: higher', 'no: lower').replace(SAME, 'yes')}**")
         if RATE in wide:
             start = runs[(runs.method == "original") & (runs.data == name) & (runs.scenario == part.scenario.iloc[0])]
             gap = interval(wide[RATE] - start.set_index("seed").mia_l)
             parts.append(f"{name}, {RATE} against the original: **{comparison(gap)}** ({gap.text()})")
-    return "MIA_L against the first row, in points: " + "; ".join(parts) + "."
+            scored.append(f"{name}, {RATE} does nothing **{comparison(gap, 'no', 'no').replace(SAME, 'yes')}**")
+        scored += _moves(name, part, base)
+    return f"MIA_L against the first row, in points: {'; '.join(parts)}. As expected? {'; '.join(scored) or 'nothing to score'}."
+
+
+def _moves(name: str, part: pd.DataFrame, base: str) -> list[str]:
+    """alpha0 = 1 should forget more and cost test accuracy; two-sided should forget less: forget accuracy and test accuracy decide."""
+    out = []
+    for start, (said, metric, wanted) in (("alpha0 = 1", ("lowers forget accuracy", "acc_forget", "lower")),
+                                          ("alpha0 = 1", ("lowers test accuracy", "acc_test", "lower")),
+                                          ("two-sided", ("raises forget accuracy", "acc_forget", "higher"))):
+        wide = part.pivot_table(index="seed", columns="variant", values=metric) if metric in part else pd.DataFrame()
+        for v in [v for v in wide if v.startswith(start)]:
+            gap = interval(wide[v] - wide[base])
+            word = comparison(gap)
+            out.append(f"{name}, {v} {said} **{'yes' if word == wanted else 'no' if word != SAME else 'not shown'}** ({gap.text()})")
+    return out
 
 
 def _grid(session) -> str:
-    rows, parts = gaps(session), []
+    rows, parts, followed = gaps(session), [], []
     for share, cell in rows.groupby("fraction"):
         mean = cell.groupby("alpha0").gap.apply(interval)
         best = min(mean.index, key=lambda a: mean[a].mean)
         ruled = min(mean.index, key=lambda a: abs(a - cell.rule.iloc[0]))
+        followed.append(best == ruled)
         wide = cell.pivot_table(index="seed", columns="alpha0", values="gap")
         told = "the same" if best == ruled else comparison(interval(wide[ruled] - wide[best]), "farther", "nearer")
         parts.append(f"{100 * share:g} %: {mean[best].text()} at α₀ = {best:g}, {mean[ruled].text()} at the rule's {ruled:g} (**{told}**)")
-    return f"smallest |MIA_L − 50| in points, and that of the rule: {'; '.join(parts)}."
+    return (f"smallest |MIA_L − 50| in points, and that of the rule: {'; '.join(parts)}. Do the best cells follow the rule? "
+            f"**{'yes' if all(followed) else 'no'}**: at {sum(followed)} of {len(followed)} fractions.")
 
 
 def _cost(session) -> str:
     f = largest(runs_of(session))
     wide = f.pivot_table(index="seed", columns="method", values="epochs")
     time = f.pivot_table(index="seed", columns="method", values="seconds")
-    return (f"∇τ costs {interval(wide.nabla_tau / wide.retrain).text()} % of our retraining in samples, "
-            f"{interval(time.nabla_tau / time.retrain).text()} % in seconds (its batches are smaller); its test accuracy minus retrained: "
-            f"{paired(f, 'acc_test', 'nabla_tau', 'retrain').text()} points, its MIA_L: "
+    mean = f[f.method != "original"].groupby("method")[["mia_l", "acc_test"]].mean()
+    near = (mean.mia_l.drop("retrain") - mean.mia_l["retrain"]).abs().idxmin()
+    lost = paired(f, "acc_test", near, "retrain")
+    first = (f"MIA_L nearest to retrained (expected: ∇τ): **{label(near)}** (test accuracy against retrained: {comparison(lost)}, "
+             f"{lost.text()} points).")
+    return (f"{first} ∇τ costs {interval(wide.nabla_tau / wide.retrain).text()} % of our retraining in samples, "
+            f"{interval(time.nabla_tau / time.retrain).text()} % in seconds (which depend on batch sizes, too); its test accuracy minus "
+            f"retrained: {paired(f, 'acc_test', 'nabla_tau', 'retrain').text()} points, its MIA_L: "
             f"{paired(f, 'mia_l', 'nabla_tau', 'retrain').text()}.")
 
 
