@@ -70,7 +70,7 @@ def inhibited(session) -> Verdict:
             mean = rows.groupby(["method", "epoch"])[metric].mean().unstack("method")
             lower = pd.Series(dtype=bool) if gap.n == 0 else mean[with_is] < mean[without]
             part = within(gap, -1, -SOME, f"{name}, {label(with_is)} minus {label(without)}: {gap.text()} points "
-                          f"(lower in {lower.sum()} of {len(lower)} epochs)")
+                          f"(mean of {rows.scenario.nunique()} scenarios, lower in {lower.sum()} of {len(lower)} epochs)")
             parts.append(part if lower.all() or part.status != HOLDS else Verdict(FAILS, part.evidence))
     return weakest(*parts)
 
