@@ -283,6 +283,13 @@ def test_a_preset_of_two_methods_has_its_tables_and_answers(small):
     assert set(text.progress(small).frame.model) == {"original", "retrained", "GKT", "ISPF"}
 
 
+def test_curves_are_of_one_class_and_a_session_on_several_says_so():
+    several = World(full=True, focus="class:3+7")
+    assert read(several, "accuracy") == ("*Not available:* preset made up has curves of one forgotten class alone, not of class:3+7.")
+    for name in ("accuracy", "filtering"):
+        assert "of one forgotten class alone" in repr(several.figure(name))
+
+
 def test_without_relearning_it_is_not_measured():
     def edit(spec, metrics, rows):
         metrics.pop("batches", None)

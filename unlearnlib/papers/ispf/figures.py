@@ -27,8 +27,12 @@ COST = (0.005, 0.03)            # costs closer than this share are equal; they a
 ACC_R, ACC_F = "A_r: test accuracy, kept classes (%)", "A_f: test accuracy, forgotten class (%)"
 
 
-def _epochs(session) -> pd.DataFrame:
-    return focus(session, curves(session))
+def by_epoch(session) -> pd.DataFrame:
+    """The focus scenario's curves. Raises NotAvailable where it forgets several classes: the curves are of one class."""
+    rows = focus(session, curves(session))
+    if rows.empty:
+        raise NotAvailable(f"preset {session.preset} has curves of one forgotten class alone, not of {session.settings['focus']}.")
+    return rows
 
 
 def _lines(rows: pd.DataFrame, methods: list[str], metric: str, ax, banded: tuple[str, ...] = ()) -> None:
@@ -65,7 +69,7 @@ def _drawn(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
 
 def wrong_way(session):
     """Only drop what the teacher takes for the forget class, or suspects of it: how much of a batch is left?"""
-    rows = _epochs(session)
+    rows = by_epoch(session)
     rows = rows[rows.method.isin(["blockf", "gkt_dfq", "dfkd"])]
     if not (rows.method == "blockf").any():
         raise NotAvailable(f"preset {session.preset} has no run of BlockF.")
@@ -87,7 +91,7 @@ def wrong_way(session):
 
 def accuracy(session):
     """A_r and A_f after every epoch, all strategies, with the retrained model's band."""
-    rows, runs = _epochs(session), focus(session, session.frame())
+    rows, runs = by_epoch(session), focus(session, session.frame())
     rows = rows[rows.method.isin([*STRATEGIES, "dfkd"])]
     figure, axes = panels(2, width=11, height=5.1, gridspec_kw={"width_ratios": [1.5, 1]})
     for ax, (metric, text, title) in zip(axes[0], (("acc_test_retain", ACC_R, "What is kept?"),
@@ -103,7 +107,7 @@ def accuracy(session):
 
 def filtering(session):
     """Share of the forget class among synthetic images, and what the filters keep, by epoch."""
-    rows = _epochs(session)
+    rows = by_epoch(session)
     shown = [*STRATEGIES, "dfkd"]
     rows = rows[rows.method.isin(shown)]
     figure, axes = panels(2, width=10.5, height=4.3)

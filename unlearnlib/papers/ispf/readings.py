@@ -13,7 +13,7 @@ from ..figures import focus, images_of
 from ..prose import of_method
 from . import ATTACK
 from .claims import CLAIMS, LEVEL, MARGIN, class_grows, curves, forgotten, inhibited, leaks, lost_rows, more_kept, single
-from .figures import EMBEDDED, STRATEGIES, kinds, knob
+from .figures import EMBEDDED, STRATEGIES, by_epoch, kinds, knob
 from .predictions import measured
 
 LEARNED = 0.5                   # of the kept test images: a network below it has learned too little for its A_f to say much
@@ -74,7 +74,7 @@ def _trace(session) -> str:
 
 
 def _accuracy(session) -> str:
-    frame, rows = focus(session, session.frame()), focus(session, curves(session))
+    frame, rows = focus(session, session.frame()), by_epoch(session)
     ran = [m for m in (*STRATEGIES, "dfkd") if (rows.method == m).any()]
     words = [f"{label(m)} {comparison(paired(frame, 'acc_test_retain', m, 'gkt_dfq'))}" for m in ("pf", "ispf") if m in ran]
     against = {m: comparison(paired(frame, "acc_test_retain", m, "retrain")) for m in ran}
@@ -219,11 +219,11 @@ def _strip(session) -> str:
     known = mine.predicted.isin(gone).groupby(mine.model).sum()
     right = (others.predicted == others.label).groupby(others.model).sum()
     models = ("original", "ispf", "retrain")
-    told = ", ".join(f"{label(m)} {known[m]}" for m in models)
+    told = ", ".join(f"{label(m)} {known.get(m, 0)}" for m in models)
     rightly = ", ".join(f"{label(m)} {right[m]}" for m in models if m in right)
     kept = f"; of {others.role.nunique()} others, named rightly: {rightly}" if rightly else ""
     return (f"of {mine.role.nunique()} images of the class, named as it: {told}{kept} (n = 1). Neither ISPF nor retrained names the "
-            f"class: {_of(known['ispf'] == 0 and known['retrain'] == 0)}.")
+            f"class: {_of(not (known.get('ispf', 0) or known.get('retrain', 0)))}.")
 
 
 def _threshold(session) -> str:
