@@ -225,7 +225,8 @@ def test_evidence_has_the_numbers():
                      "share of the forget class, last minus first epoch: 13.0 ± 0.0 points")
     gaps = {"share of the forget class": (-14.0, -13.5), "its mean probability": (-15.0, -14.5)}           # half-way between the ends
     assert verdict(2, world).evidence == "; ".join(
-        f"{name}, {pair} minus {other}: {gap:.1f} ± 0.0 points (lower in 10 of 10 epochs)" for name, both in gaps.items()
+        f"{name}, {pair} minus {other}: {gap:.1f} ± 0.0 points (mean of the 2 classes, lower in 10 of 10 epochs)"
+        for name, both in gaps.items()
         for (pair, other), gap in zip((("GKT + IS", "GKT"), ("ISPF", "PostFilter")), both, strict=True))
     assert verdict(3, world).evidence == "rows kept, GKT + IS minus GKT: 22.5 ± 0.0 points"
     assert verdict(5, world).evidence == "; ".join(f"A_r, {name} minus GKT: {gap} ± 0.0 points" for name, gap in

@@ -5,7 +5,7 @@ import statistics
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from datafree import World, at_epoch, like_cifar10, metric, of
+from datafree import World, at_epoch, end, epochs, every, like_cifar10, metric, of
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 
@@ -43,7 +43,7 @@ def points_of(numbers):
 
 CURVES = {"wrong_way": [("kept", ["blockf", "gkt_dfq"]), ("acc_test_forget", ["blockf", "gkt_dfq", "dfkd"])],
           "accuracy": [(m, [*STRATEGIES, "dfkd"]) for m in ("acc_test_retain", "acc_test_forget")],
-          "filtering": [(m, [*STRATEGIES, "dfkd"]) for m in ("predicted_forget", "teacher_forget", "kept")]}
+          "filtering": [(m, [*STRATEGIES, "dfkd"]) for m in ("predicted_forget", "kept")]}
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -74,28 +74,47 @@ def test_the_dashed_lines_are_those_of_balanced_classes(world):
         assert [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "-."] == [pytest.approx(at)]
 
 
-def test_bars_are_mean_probabilities_of_classes_and_the_forgotten_one_is_shaded(world):
+def coinciding(ax):
+    return [t.get_text() for t in ax.texts if ":" in t.get_text()]
+
+
+def flat(level, **of_method):
+    """A_f of every filtered strategy at a level in every epoch, and of some at another."""
+    return World(edit=every(*(epochs(m, acc_test_forget=of_method.get(m, level)) for m in STRATEGIES)))
+
+
+def test_lines_that_lie_on_each_other_are_named(world):
+    assert coinciding(FIGURES["filtering"](world)[0].axes[1]) == ["PostFilter, ISPF, control: no filter: 100 %"]
+    assert coinciding(FIGURES["accuracy"](flat(0.0))[0].axes[1]) == ["all filtered strategies: 0 %"]
+    assert coinciding(FIGURES["accuracy"](flat(0.0, blockf=0.005))[0].axes[1]) == ["all filtered strategies: 0 to 0.5 %"]
+    assert coinciding(FIGURES["accuracy"](flat(0.0, blockf=0.02))[0].axes[1]) == ["GKT, GKT + IS, PostFilter, ISPF: 0 %"]
+    assert coinciding(FIGURES["wrong_way"](flat(0.0))[0].axes[1]) == ["BlockF, GKT: 0 %"]
+    assert coinciding(FIGURES["wrong_way"](flat(0.0, blockf=0.02))[0].axes[1]) == []        # one line alone needs no name
+
+
+def test_dots_are_mean_probabilities_of_classes_and_the_forgotten_one_is_shaded(world):
     figure, numbers = FIGURES["classes"](world)
-    methods = ["gkt_dfq", "is_gkt", "pf", "ispf"]
-    for ax, method in zip(figure.axes, methods, strict=True):
-        assert ax.get_title(loc="left") == label(method)
-        for bars, who in zip([c for c in ax.containers if hasattr(c, "patches")], ("teacher", "student"), strict=True):
+    for ax, method in zip(figure.axes, STRATEGIES, strict=True):
+        assert ax.get_title(loc="left") == label(method) and ax.get_yscale() == "log"
+        for dots, who in zip(ax.containers, ("teacher", "student"), strict=True):
             values = [statistics.mean(r[who] for x in of(world, method) for r in x.rows if r["row"] == "class" and r["class"] == k)
                       for k in range(10)]
-            assert [b.get_height() for b in bars] == pytest.approx([100 * v for v in values])
+            assert dots.get_label() == who and dots.lines[0].get_ydata().tolist() == pytest.approx([100 * v for v in values])
             part = numbers[(numbers.method == method) & (numbers.who == who)].sort_values("class")
             assert part["mean"].tolist() == pytest.approx(values) and set(part.n) == {3}
         (shade,) = [p for p in ax.patches if p.get_alpha() == 0.12]
         assert shade.get_x() + shade.get_width() / 2 == pytest.approx(7)
-    assert len(numbers) == 4 * 2 * 10
+    assert len(numbers) == 5 * 2 * 10
 
 
 def test_pictures_are_those_of_the_first_seed_below_real_ones(world):
     figure, numbers = FIGURES["pictures"](world)
     d = data.load("digits")
     assert len(figure.axes) == 60 and len(numbers) == 50 and set(numbers.method) == set(STRATEGIES) and set(numbers.seed) == {0}
+    assert "framed: 7, the forgotten class" in figure._suptitle.get_text()
     for k, ax in enumerate(figure.axes):
         line, column = divmod(k, 10)
+        assert len(ax.patches) == ax.get_title().startswith("7")                # framed
         shown = np.asarray(ax.images[0].get_array())
         if line == 0:
             assert shown == pytest.approx(d.test_images[column, 0].clamp(0, 1).numpy())
@@ -175,6 +194,12 @@ def test_the_knob_has_the_study_the_published_threshold_and_none(world):
         turned = {r.spec.hyper_parameters["threshold"]: [] for r in of(world, "gkt_dfq", study="threshold")}
         for r in of(world, "gkt_dfq", study="threshold"):
             turned[r.spec.hyper_parameters["threshold"]].append(r.metrics[key])
+        assert [t.get_text() for t in ax.get_xticklabels()] == ["0.001\ntoo far", "0.01\npaper", "0.1", "1\noff"]
+        drawn = lines(ax)
+        assert set(drawn) >= ({"original", "retrained"} if key != "kept" else set())
+        if key != "kept":                                                       # of the seeds of the study
+            for who, name in (("original", "original"), ("retrained", "retrain")):
+                assert drawn[who][0, 1] == pytest.approx(100 * statistics.mean(metric(world, name, key)[:2]))
         turned |= {0.01: metric(world, "gkt_dfq", key)[:2], 1.0: metric(world, "dfkd", key)[:2]}
         assert np.asarray(container.lines[0].get_xydata(), dtype=float) == pytest.approx(
             np.array([[t, 100 * statistics.mean(turned[t])] for t in (0.001, 0.01, 0.1, 1.0)]))
@@ -187,7 +212,10 @@ def test_longer_runs_show_three_curves_a_method(world, seeds):
     figure, numbers = FIGURES["longer"](world)
     keys, rows = ("acc_test_retain", "acc_test_forget", "kept"), numbers.set_index(["method", "seed", "epoch"])
     for ax, (method, last, step) in zip(figure.axes, (("gkt_dfq", 30, 1), ("gkt", 10, 4)), strict=True):     # 4 pseudo-batches a row
-        drawn = [line for line in ax.lines if len(line.get_xdata())]
+        drawn = [line for line in ax.lines if len(line.get_xdata()) > 2]
+        levels = [line.get_ydata()[0] for line in ax.lines if len(line.get_xdata()) == 2]       # of the same seeds
+        assert levels == pytest.approx([100 * statistics.mean(metric(world, m, k)[:seeds]) for m, k in
+                                        (("retrain", "acc_test_retain"), ("original", "acc_test_forget"))])
         for line, key in zip(drawn, keys, strict=True):
             values = [at_epoch(world, method, key, e, study="longer") for e in range(1, last + 1)]
             assert line.get_xdata().tolist() == [step * e for e in range(1, last + 1)]
@@ -199,15 +227,37 @@ def test_longer_runs_show_three_curves_a_method(world, seeds):
     assert f"| n = {seeds} |" in world.provenance(numbers)
 
 
+@pytest.mark.parametrize("level, title", [(0.05, "A failure that we looked for and did not find"), (0.06, "Yes")])
+def test_the_longer_runs_say_whether_the_class_comes_back(level, title):
+    def edit(spec, metrics, rows):
+        for r in rows:
+            if spec.study == "longer" and r["row"] == "epoch":
+                r["acc_test_forget"] = level
+    (legend,) = FIGURES["longer"](World(edit=edit))[0].legends
+    assert legend.get_title().get_text() == f"Does the class come back? {title}" and len(legend.get_texts()) == 3
+
+
+def test_equal_costs_are_drawn_side_by_side():
+    world = World(edit=every(*(end(m, epochs=30.0) for m in ("pf", "ispf", "dfkd"))))
+    figure, numbers = FIGURES["cost"](world)
+    at = {c.get_label(): float(c.lines[0].get_xdata()[0]) for c in figure.axes[0].containers}
+    span = 34 - 18                                                              # BlockF and retraining
+    assert [at[label(m)] for m in ("gkt_dfq", "pf", "ispf", "dfkd")] == pytest.approx([30 + 0.03 * span * k for k in (-1.5, -.5, .5, 1.5)])
+    assert (at["retrained"], at["BlockF"]) == (18, 34)
+    assert set(numbers[numbers.method == "pf"].epochs) == {30.0}                # what is saved is what was measured
+    low, high = figure.axes[0].get_ylim()
+    assert (low, high) == (70, 103) and figure.axes[0].get_xlim()[0] > 0        # cut below the lowest run
+
+
 def test_cost_and_ruler_have_every_strategy(world):
     figure, numbers = FIGURES["cost"](world)
     (ax,) = figure.axes
     marks = {c.get_label(): np.asarray(c.lines[0].get_xydata(), dtype=float)[0] for c in ax.containers}
-    assert set(marks) == {label(m) for m in ("retrain", *STRATEGIES)}
-    for method in ("retrain", *STRATEGIES):
+    assert set(marks) == {label(m) for m in ("retrain", *STRATEGIES, "dfkd")}
+    for method in ("retrain", *STRATEGIES, "dfkd"):
         assert marks[label(method)] == pytest.approx([statistics.mean(metric(world, method, "epochs")),
                                                       100 * statistics.mean(metric(world, method, "acc_test_retain"))])
-    assert set(numbers.method) == {"original", "retrain", *STRATEGIES} and len(numbers) == 21
+    assert set(numbers.method) == {"original", "retrain", *STRATEGIES, "dfkd"} and len(numbers) == 24
     _, numbers = FIGURES["ruler"](world)
     part = numbers[numbers.metric == "auc_confidence"].set_index("method")
     assert part.position["ispf"] == pytest.approx((0.53 - 0.70) / (0.52 - 0.70)) and "dfkd" in part.index

@@ -9,7 +9,8 @@ from datafree import World, by_seed, curve, distance, metric, noisy, pct
 
 from unlearnlib import tables
 from unlearnlib.claims import interval
-from unlearnlib.papers.ispf import text
+from unlearnlib.methods.ispf import STRATEGIES
+from unlearnlib.papers.ispf import predictions, text
 from unlearnlib.plots import label
 
 
@@ -63,6 +64,18 @@ def test_the_worked_example_by_hand():
         assert shown["probability after"].tolist() == [f"{v:.3f}" for v in q]
 
 
+def test_strategies_are_named_as_in_the_library():
+    found = text.strategies().frame.set_index("in the library")
+    assert set(found.index) == {f"`{name}`" for name in STRATEGIES}
+    for name, one in STRATEGIES.items():
+        row = found.loc[f"`{name}`"]
+        assert row["strategy"] == label(name) and row["`inhibited`"] == ("yes" if one.inhibited else "no")
+        for key in ("keep", "target"):
+            function = getattr(one, key)
+            assert row[f"`{key}`"] == (f"`{function.__name__}`" if function else "–")
+    assert found["`keep`"]["`gkt_dfq`"] == "`gate`" and found["`target`"]["`ispf`"] == "`postfilter`"
+
+
 # --- the prediction box
 
 def test_the_quantities_by_hand(world):
@@ -81,7 +94,7 @@ def test_the_quantities_by_hand(world):
         "cost": (np.divide(*(by_seed(world, final("epochs"), m) for m in ("ispf", "retrain"))), 100),
         "relearning": ([30 / 40, 31 / 101, 32 / 42], 1)}                        # never: one more than the hundred that were tried
     found = text.measured(world)
-    assert list(found) == list(wanted) == list(text.QUANTITIES)
+    assert list(found) == list(wanted) == list(predictions.QUANTITIES)
     for key, (values, factor) in wanted.items():
         i = interval(values)
         assert (found[key].mean, found[key].half, found[key].n) == (pytest.approx(factor * i.mean), pytest.approx(factor * i.half), 3), key
@@ -91,16 +104,17 @@ def test_box_score_and_reasons_agree(world):
     values = text.measured(world)
     inside = {k: [v.mean - 1, v.mean + 1] for k, v in values.items()}
     box, score = text.box(inside).frame, text.predictions(world, inside).frame
-    assert box.quantity.tolist() == score.quantity.tolist() == [q for q, _ in text.QUANTITIES.values()]
-    assert box.reason.tolist() == [why for _, why in text.QUANTITIES.values()] and len(set(box.reason)) == 8
+    assert box.quantity.tolist() == score.quantity.tolist() == [q for q, _ in predictions.QUANTITIES.values()]
+    assert box.reason.tolist() == [why for _, why in predictions.QUANTITIES.values()] and len(set(box.reason)) == 8
     assert score["we measured"].tolist() == [v.text(2, 1) for v in values.values()] and score.verdict.str.startswith("inside").all()
     assert repr(text.misses(world, inside)) == "No mean missed its band this time."
-    assert set(text.MISSED) == {(k, side) for k in text.QUANTITIES for side in ("below", "above")}
-    assert len(set(text.MISSED.values())) == len(text.MISSED)
-    for k, side in text.MISSED:
+    assert set(predictions.MISSED) == {(k, side) for k in predictions.QUANTITIES for side in ("below", "above")}
+    assert len(set(predictions.MISSED.values())) == len(predictions.MISSED)
+    for k, side in predictions.MISSED:
         far = (1 if side == "below" else -1) * (5 + values[k].half)             # beyond chance
         moved = inside | {k: [inside[k][0] + far, inside[k][1] + far]}
-        assert repr(text.misses(world, moved)) == f"*{text.QUANTITIES[k][0]}* came out {side} the band: {text.MISSED[k, side]}."
-        assert text.predictions(world, moved).frame.verdict.str.startswith("outside").tolist() == [q == k for q in text.QUANTITIES]
+        why = f"we think that {predictions.MISSED[k, side]}."
+        assert repr(text.misses(world, moved)) == f"*{predictions.QUANTITIES[k][0]}* came out {side} the band: {why}"
+        assert text.predictions(world, moved).frame.verdict.str.startswith("outside").tolist() == [q == k for q in predictions.QUANTITIES]
 
 

@@ -18,10 +18,10 @@ def postfilter(teacher_logits: Tensor, forget_classes: Sequence[int], threshold:
     Source: the official ISPF code (arXiv 2412.13790).
     """
     forget = forget_mask(teacher_logits, forget_classes)
-    hit = forget & (teacher_logits.softmax(1) > threshold)                      # (n, K)
-    lowest = teacher_logits.min(1, keepdim=True).values
-    moved = ((teacher_logits - lowest) * hit).sum(1, keepdim=True) / (~forget).sum()
-    return torch.where(hit, lowest, torch.where(forget, teacher_logits, teacher_logits + moved))
+    hit = forget & (teacher_logits.softmax(1) > threshold)                      # step 2: H, (n, K) bool
+    lowest = teacher_logits.min(1, keepdim=True).values                         # step 2: m, (n, 1)
+    moved = ((teacher_logits - lowest) * hit).sum(1, keepdim=True) / (~forget).sum()  # step 2: for each kept class
+    return torch.where(hit, lowest, torch.where(forget, teacher_logits, teacher_logits + moved))     # step 2: t'
 
 
 def gate(teacher_logits: Tensor, forget_classes: Sequence[int], threshold: float = 0.01) -> Tensor:

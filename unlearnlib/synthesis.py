@@ -113,10 +113,10 @@ def adversarial_loss(teacher_logits: Tensor, student_logits: Tensor, forget_clas
 
     Source: the official ISPF code (arXiv 2412.13790).
     """
-    log_p, log_q = teacher_logits.log_softmax(1), student_logits.log_softmax(1)
-    sign = -torch.ones_like(log_p[0])                                           # (classes,)
-    sign[list(forget_classes)] = 1
-    return (sign * log_p.exp() * (log_p - log_q)).sum(1).mean()
+    log_p, log_q = teacher_logits.log_softmax(1), student_logits.log_softmax(1)      # step 1: log p, log q
+    sign = -torch.ones_like(log_p[0])                                           # step 1: kept classes: minus, (classes,)
+    sign[list(forget_classes)] = 1                                              # step 1: forget classes: plus
+    return (sign * log_p.exp() * (log_p - log_q)).sum(1).mean()                 # step 1: L_adv
 
 
 @dataclass

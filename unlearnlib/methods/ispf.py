@@ -89,7 +89,7 @@ def distil(model: nn.Module, access: Access, strategy: Strategy, *, generator: t
             x = synthesis.draw(batch_size, generator)
             t = teacher(x)
         parts = {"bn": batchnorm_statistics_loss(inputs), "one_hot": one_hot_loss(t), "balance": balance_loss(t),
-                 "adversarial": adversarial_loss(t, student(x), forget if strategy.inhibited else ())}
+                 "adversarial": adversarial_loss(t, student(x), forget if strategy.inhibited else ())}   # step 1: IS, or no class
         adam.zero_grad(set_to_none=True)
         sum(weights[name] * part for name, part in parts.items()).backward()    # step 1: draw
         adam.step()
@@ -103,15 +103,15 @@ def distil(model: nn.Module, access: Access, strategy: Strategy, *, generator: t
         with torch.no_grad():
             x = torch.cat([synthesis.draw(batch_size, generator) for _ in range(student_steps)])
             t = logits(teacher, x)
-            kept = (strategy.keep(t, forget, threshold) if strategy.keep else torch.ones(len(x), dtype=torch.bool)).cpu()
+            kept = (strategy.keep(t, forget, threshold) if strategy.keep else torch.ones(len(x), dtype=torch.bool)).cpu()  # step 2
             target = strategy.target(t, forget, threshold) if strategy.target else t    # step 2: filter
         log.drew(t, kept)
         spend(len(x) * FORWARD * (1 + relative))
-        for images, targets, rows in zip(x.split(batch_size), target.split(batch_size), kept.split(batch_size), strict=True):
+        for images, targets, rows in zip(x.split(batch_size), target.split(batch_size), kept.split(batch_size), strict=True):  # step 3
             if int(rows.sum()) < 2:                                             # BatchNorm has no variance for one
                 log.skipped += 1
                 continue
-            s = student(images[rows])
+            s = student(images[rows])                                           # step 3: on the rows that are kept
             loss = distillation(s, targets[rows])                               # step 3: imitate
             descent.zero_grad(set_to_none=True)
             loss.backward()

@@ -64,13 +64,14 @@ def over_filtering(session) -> Verdict:
 def inhibited(session) -> Verdict:
     """With IS the share of the forget class and its probability are lower: over all epochs, and at each."""
     rows, parts = curves(session), []
+    over = f"mean of the {rows.scenario.nunique()} classes, " if rows.scenario.nunique() > 1 else ""
     for metric, name in (("predicted_forget", "share of the forget class"), ("teacher_forget", "its mean probability")):
         for with_is, without in (("is_gkt", "gkt_dfq"), ("ispf", "pf")):
             gap = paired(_by_run(rows, metric), metric, with_is, without)
             mean = rows.groupby(["method", "epoch"])[metric].mean().unstack("method")
             lower = pd.Series(dtype=bool) if gap.n == 0 else mean[with_is] < mean[without]
             part = within(gap, -1, -SOME, f"{name}, {label(with_is)} minus {label(without)}: {gap.text()} points "
-                          f"(lower in {lower.sum()} of {len(lower)} epochs)")
+                          f"({over}lower in {lower.sum()} of {len(lower)} epochs)")
             parts.append(part if lower.all() or part.status != HOLDS else Verdict(FAILS, part.evidence))
     return weakest(*parts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -13,17 +14,25 @@ from ... import data, plots
 from ...plots import STYLE, band, label, legend_above, log_axis, panels, picture, reference_line, summarise
 from .. import NotAvailable
 from ..figures import focus, forgotten, relearn, strip, the_data
-from .claims import curves
+from .claims import MARGIN, curves
 
 STRATEGIES = ["blockf", "gkt_dfq", "is_gkt", "pf", "ispf"]
 EMBEDDED = ["gkt_dfq", "is_gkt", "ispf"]
 KINDS = {"R": ("taken for the forget class", "#d62728"), "Y": ("another class, which GKT's gate would drop", "#e3b505"),
          "B": ("another class, which it would keep", "#1f77b4")}
+PAPER, TOO_FAR = 0.01, "\ntoo far"                 # the threshold of the released program, and what is below it
+STOPS = {PAPER: "\npaper", 1.0: "\noff"}
+ON_ZERO = 0.01                  # means within one point of 0: their lines lie on each other
+COST = (0.005, 0.03)            # costs closer than this share are equal; they are drawn side by side, this share of the axis apart
 ACC_R, ACC_F = "A_r: test accuracy, kept classes (%)", "A_f: test accuracy, forgotten class (%)"
 
 
-def _epochs(session) -> pd.DataFrame:
-    return focus(session, curves(session))
+def by_epoch(session) -> pd.DataFrame:
+    """The focus scenario's curves. Raises NotAvailable where it forgets several classes: the curves are of one class."""
+    rows = focus(session, curves(session))
+    if rows.empty:
+        raise NotAvailable(f"preset {session.preset} has curves of one forgotten class alone, not of {session.settings['focus']}.")
+    return rows
 
 
 def _lines(rows: pd.DataFrame, methods: list[str], metric: str, ax, banded: tuple[str, ...] = ()) -> None:
@@ -41,17 +50,30 @@ def _lines(rows: pd.DataFrame, methods: list[str], metric: str, ax, banded: tupl
     ax.set(xlabel="epoch")
 
 
+def _coincide(ax, rows: pd.DataFrame, metric: str, level: float, reach: float, at: float) -> None:
+    """Name the strategies whose mean never leaves ``level`` by more than ``reach``: their lines lie on each other. ``at``: height."""
+    means = rows.groupby(["method", "epoch"])[metric].mean().groupby("method").agg(["min", "max"])
+    close = means[(means["min"] >= level - reach) & (means["max"] <= level + reach)]
+    names = [m for m in [*STRATEGIES, "dfkd"] if m in close.index]
+    if len(names) > 1:
+        filtered = [m for m in STRATEGIES if (rows.method == m).any()]
+        who = "all filtered strategies" if len(filtered) > 3 and set(names) == set(filtered) else ", ".join(map(label, names))
+        low, high = 100 * close["min"].min(), 100 * close["max"].max()
+        ax.text(rows.epoch.max(), at, f"{who}: {low:.0f} %" if high - low < 0.05 else f"{who}: {low:.0f} to {high:.1f} %", ha="right",
+                va="center", fontsize=9, color="0.3")
+
+
 def _drawn(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     return pd.concat([summarise(rows, ["scenario", "method", "epoch"], m).assign(metric=m) for m in metrics])
 
 
 def wrong_way(session):
     """Only drop what the teacher takes for the forget class, or suspects of it: how much of a batch is left?"""
-    rows = _epochs(session)
+    rows = by_epoch(session)
     rows = rows[rows.method.isin(["blockf", "gkt_dfq", "dfkd"])]
     if not (rows.method == "blockf").any():
         raise NotAvailable(f"preset {session.preset} has no run of BlockF.")
-    figure, axes = panels(2, width=10.5, height=4.2)
+    figure, axes = panels(2, width=10.5, height=4.6)
     left, right = axes[0]
     _lines(rows, ["blockf", "gkt_dfq"], "kept", left)
     classes = len(data.load(rows.data.iloc[0]).class_names)
@@ -61,6 +83,7 @@ def wrong_way(session):
     _lines(rows, ["blockf", "gkt_dfq", "dfkd"], "acc_test_forget", right)
     for name in ("original", "retrain"):
         reference_line(focus(session, session.frame()), "acc_test_forget", name, ax=right)
+    _coincide(right, rows, "acc_test_forget", 0, ON_ZERO, 6)
     right.set(ylabel=ACC_F, title="Does the class come through?", ylim=(-3, 103))
     legend_above(figure, right, 5)
     return figure, pd.concat([_drawn(rows[rows.method != "dfkd"], ["kept"]), _drawn(rows, ["acc_test_forget"])])
@@ -68,28 +91,28 @@ def wrong_way(session):
 
 def accuracy(session):
     """A_r and A_f after every epoch, all strategies, with the retrained model's band."""
-    rows, runs = _epochs(session), focus(session, session.frame())
+    rows, runs = by_epoch(session), focus(session, session.frame())
     rows = rows[rows.method.isin([*STRATEGIES, "dfkd"])]
-    figure, axes = panels(2, width=11, height=4.9, gridspec_kw={"width_ratios": [1.5, 1]})
+    figure, axes = panels(2, width=11, height=5.1, gridspec_kw={"width_ratios": [1.5, 1]})
     for ax, (metric, text, title) in zip(axes[0], (("acc_test_retain", ACC_R, "What is kept?"),
                                                    ("acc_test_forget", ACC_F, "What comes through?")), strict=True):
         _lines(rows, [*STRATEGIES, "dfkd"], metric, ax, banded=("gkt_dfq", "ispf"))
         for name in ("original", "retrain"):
             reference_line(runs, metric, name, ax=ax)
         ax.set(ylabel=text, title=title, ylim=(-3, 103) if metric == "acc_test_forget" else (0, 103))
-    legend_above(figure, axes[0, 0], 7)
+    _coincide(axes[0, 1], rows, "acc_test_forget", 0, ON_ZERO, 6)
+    legend_above(figure, axes[0, 0], 4)
     return figure, _drawn(rows, ["acc_test_retain", "acc_test_forget"])
 
 
 def filtering(session):
-    """Share of the forget class among synthetic images, its mean probability, and what the filters keep, by epoch."""
-    rows = _epochs(session)
+    """Share of the forget class among synthetic images, and what the filters keep, by epoch."""
+    rows = by_epoch(session)
     shown = [*STRATEGIES, "dfkd"]
     rows = rows[rows.method.isin(shown)]
-    figure, axes = panels(3, width=12.5, height=4.3)
+    figure, axes = panels(2, width=10.5, height=4.3)
     for ax, (metric, text, title) in zip(axes[0], (
             ("predicted_forget", "images taken for the class (%)", "Is the class drawn?"),
-            ("teacher_forget", "mean probability of the class (%)", "How much of it, softly?"),
             ("kept", "rows kept for the student (%)", "How much is used?")), strict=True):
         _lines(rows, shown, metric, ax, banded=("gkt_dfq", "ispf"))
         ax.set(ylabel=text, title=title)
@@ -97,38 +120,47 @@ def filtering(session):
     classes = len(data.load(rows.data.iloc[0]).class_names)
     axes[0, 0].axhline(100 / classes, color="0.3", linestyle="-.", linewidth=1)
     axes[0, 0].text(rows.epoch.min(), 100 / classes, "balanced", va="bottom", fontsize=9, color="0.3")
+    _coincide(axes[0, 1], rows, "kept", 1, 0, 95)
     legend_above(figure, axes[0, 0], 6)
-    return figure, _drawn(rows, ["predicted_forget", "teacher_forget", "kept"])
+    return figure, _drawn(rows, ["predicted_forget", "kept"])
 
 
 def classes(session):
     """Mean probability of each class in the last epoch: teacher on what was drawn, student on what it was shown."""
     rows = focus(session, session.rows("unlearn"))
-    rows = rows[(rows.row == "class") & rows.method.isin(["gkt_dfq", "is_gkt", "pf", "ispf"])]
+    rows = rows[(rows.row == "class") & rows.method.isin(STRATEGIES)]
     shown = [m for m in STRATEGIES if (rows.method == m).any()]
     names = data.load(rows.data.iloc[0]).class_names
     gone = data.split(data.load(rows.data.iloc[0]), session.settings["focus"], 0).forget_classes
-    figure, axes = panels(len(shown), width=12.5, height=4.2, sharey=True)
+    figure, axes = panels(len(shown), width=13, height=4.4, sharey=True)
     drawn = []
     for ax, name in zip(axes[0], shown, strict=True):
         part = rows[rows.method == name]
-        for offset, who, colour in ((-0.2, "teacher", "0.55"), (0.2, "student", STYLE[name][1])):
+        for offset, who, colour, marker in ((-0.15, "teacher", "0.55", "s"), (0.15, "student", *STYLE[name][1:])):
             s = summarise(part, ["class"], who).sort_values("class")
-            ax.bar(s["class"] + offset, 100 * s["mean"], 0.4, yerr=100 * s["half"].fillna(0), color=colour, error_kw={"lw": 1}, label=who)
+            ax.errorbar(s["class"] + offset, 100 * s["mean"], yerr=100 * s["half"].fillna(0), color=colour, marker=marker, markersize=5,
+                        linestyle="none", elinewidth=1, label=who)
             drawn.append(s.assign(method=name, who=who))
         for c in gone:
             ax.axvspan(c - 0.5, c + 0.5, color="#d62728", alpha=0.12, linewidth=0)
-        ax.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 4 else 90)
+        ax.axhline(1, color="0.3", linestyle="-.", linewidth=1)
+        ax.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 4 else 90, fontsize=10)
         ax.set(title=label(name), xlabel="class (forgotten: shaded)")
         ax.legend(loc="upper center", fontsize=8, ncols=2)
     axes[0, 0].set(ylabel="mean probability (%)", yscale="log", ylim=(0.05, 150), yticks=[0.1, 1, 10, 100],
                    yticklabels=["0.1", "1", "10", "100"])
+    figure.suptitle("Does the student hear of the forgotten class? (dash-dotted: 1 %)", fontsize=12, x=0.01, ha="left")
     return figure, pd.concat(drawn)
 
 
 def _image(row) -> torch.Tensor:
     shape = tuple(int(v) for v in row.shape_.split("x"))
     return torch.from_numpy(np.frombuffer(bytes.fromhex(row.pixels), dtype=np.uint8).copy()).view(shape)
+
+
+def _frame(ax, wanted: bool) -> None:
+    if wanted:
+        ax.add_patch(plt.Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, edgecolor="#d62728", linewidth=3))
 
 
 def pictures(session):
@@ -141,16 +173,21 @@ def pictures(session):
     shown = [m for m in STRATEGIES if (rows.method == m).any()]
     d = data.load(rows.data.iloc[0])
     columns = int(rows.image.max()) + 1
+    gone = data.split(d, session.settings["focus"], 0).forget_classes
     figure, axes = panels(columns, len(shown) + 1, width=11, height=1.25 * (len(shown) + 1))
     for column in range(columns):
         picture(axes[0, column], d.test_images[column], d.class_names[int(d.test_labels[column])])
+        _frame(axes[0, column], int(d.test_labels[column]) in gone)
         for line, name in enumerate(shown, 1):
             one = rows[(rows.method == name) & (rows.image == column)].iloc[0]
             picture(axes[line, column], _image(one), f"{d.class_names[int(one.predicted)]} ({100 * one.p_predicted:.0f} %)")
+            _frame(axes[line, column], int(one.predicted) in gone)
     for ax, text in zip(axes[:, 0], ["real", *(label(m) for m in shown)], strict=True):
         ax.text(-0.25, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
     for ax in axes.flat:
         ax.title.set(fontsize=8, fontweight="normal", ha="center", position=(0.5, 1))
+    figure.suptitle(f"What do the generators draw? (framed: {' or '.join(d.class_names[c] for c in gone)}, the forgotten class, by its "
+                    "label or the teacher's answer)", fontsize=12, x=0.01, ha="left")
     return figure, rows[rows.method.isin(shown)][["method", "seed", "image", "predicted", "p_predicted"]]
 
 
@@ -190,7 +227,7 @@ def embedding(session):
     for ax in axes[-1]:
         ax.set_xlabel("first main direction of the real features", fontsize=9, visible=True)
     for ax in axes[:, 0]:
-        ax.set_ylabel("second", fontsize=9, visible=True)                       # seaborn hides the labels of shared axes
+        ax.set_ylabel("second main direction", fontsize=9, visible=True)                       # seaborn hides the labels of shared axes
     figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return figure, points[points.method.isin(shown)][["method", "seed", "epoch", "x", "y", "kind"]]
 
@@ -205,8 +242,8 @@ def scenarios(session):
     figure, axes = panels(3, width=12, height=4.2, sharey=True)
     shown, drawn = ["original", "retrain", *STRATEGIES], []
     for ax, (source, metric, text, title) in zip(axes[0], (
-            (frame, "acc_test_retain", "A_r (%)", "Kept"), (frame, "acc_test_forget", "A_f (%)", "Forgotten"),
-            (last, "kept", "rows kept (%)", "Used, in the last epoch")), strict=True):
+            (frame, "acc_test_retain", "A_r (%)", "How much is kept?"), (frame, "acc_test_forget", "A_f (%)", "Is it forgotten?"),
+            (last, "kept", "rows kept, last epoch (%)", "How much is used?")), strict=True):
         for i, name in enumerate(shown):
             s = summarise(source[source.method == name], ["scenario"], metric) if (source.method == name).any() else pd.DataFrame()
             for row in s.itertuples():
@@ -220,22 +257,33 @@ def scenarios(session):
 
 
 def longer(session):
-    """Run on: A_r and A_f of GKT for more epochs, and of GKT as first published."""
+    """Run on: A_r and A_f of GKT for more epochs, and of GKT as first published; lines: the same seeds' original and retrained model."""
     rows = session.rows("longer")
     rows = rows[rows.row == "epoch"]
     if "hp_report_every" in rows:                                               # pseudo-batches instead of epochs
         rows = rows.assign(epoch=rows.epoch * rows.hp_report_every.fillna(1))
+    runs = focus(session, session.frame())
+    runs = runs[runs.seed.isin(rows.seed.unique())]
     names = list(rows.method.unique())
-    figure, axes = panels(len(names), width=10.5, height=4.0, sharey=True)
+    figure, axes = panels(len(names), width=10.5, height=4.5, sharey=True)
     for ax, name in zip(axes[0], names, strict=True):
         for metric, dash in (("acc_test_retain", "-"), ("acc_test_forget", "--"), ("kept", ":")):
             band(rows[rows.method == name], "epoch", metric, ax=ax, color=STYLE[name][1], linestyle=dash)
-        ax.set(title=f"{label(name)}: does the class come back?", xlabel="pseudo-batch" if name == "gkt" else "epoch", ylim=(-3, 103))
+        for who, metric, text in (("retrain", "acc_test_retain", "A_r of the retrained model"),
+                                  ("original", "acc_test_forget", "A_f of the original")):
+            reference_line(runs, metric, who, ax=ax)
+            ax.text(0.99, 100 * runs[runs.method == who][metric].mean() + 1, text, transform=ax.get_yaxis_transform(), ha="right",
+                    va="bottom", fontsize=9, color=STYLE[who][1], bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8})
+        ax.set(title=label(name), xlabel="pseudo-batch" if name == "gkt" else "epoch", ylim=(-3, 103))
         ax.xaxis.get_major_locator().set_params(integer=True)
     for text, dash in (("A_r (%)", "-"), ("A_f (%)", "--"), ("rows kept (%)", ":")):
         axes[0, 0].plot([], [], color="black", linestyle=dash, label=text)
     axes[0, 0].set_ylabel("accuracy, rows kept (%)")
-    legend_above(figure, axes[0, 0], 3)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    own = [k for k, text in enumerate(labels) if "(%)" in text]                 # the references have their words beside their lines
+    back = "Yes" if rows.acc_test_forget.max() > MARGIN else "A failure that we looked for and did not find"
+    figure.legend([handles[k] for k in own], [labels[k] for k in own], loc="outside upper left", ncols=3, alignment="left",
+                  title=f"Does the class come back? {back}", title_fontsize=12)
     return figure, rows[["method", "seed", "epoch", "acc_test_retain", "acc_test_forget", "kept"]]
 
 
@@ -249,15 +297,22 @@ def knob(session) -> pd.DataFrame:
 
 
 def threshold(session):
-    """The gate's threshold: small, as published, large, off."""
-    every = knob(session)
-    figure, axes = panels(3, width=12, height=4.0)
+    """The gate's threshold: small, as published, off; lines: original and retrained model of the same seeds."""
+    every, runs = knob(session), focus(session, session.frame())
+    runs = runs[runs.seed.isin(every.seed.unique())]
+    figure, axes = panels(3, width=12, height=4.6)
     for ax, (metric, text, title) in zip(axes[0], (("kept", "rows kept (%)", "How much is left?"), ("acc_test_retain", ACC_R, "Kept?"),
                                                    ("acc_test_forget", ACC_F, "Forgotten?")), strict=True):
         s = summarise(every, ["hp_threshold"], metric).sort_values("hp_threshold")
         ax.errorbar(s.hp_threshold, 100 * s["mean"], yerr=100 * s["half"].fillna(0), color=STYLE["gkt_dfq"][1], marker="v", capsize=2)
         log_axis(ax, tuple(s.hp_threshold))
-        ax.set(ylabel=text, title=title, ylim=(-3, 103), xlabel="threshold of the gate (1 = off)")
+        ax.set_xticks(s.hp_threshold, [f"{t:g}{STOPS.get(t, TOO_FAR if t < PAPER else '')}"
+                                       for t in s.hp_threshold])
+        if metric != "kept":
+            for name in ("original", "retrain"):
+                reference_line(runs, metric, name, ax=ax)
+        ax.set(ylabel=text, title=title, ylim=(-3, 103), xlabel="threshold of the gate")
+    legend_above(figure, axes[0, 1], 2)
     return figure, every[["method", "seed", "hp_threshold", "kept", "acc_test_retain", "acc_test_forget"]]
 
 
@@ -273,17 +328,31 @@ def ruler(session):
     return figure, drawn
 
 
+def _side_by_side(frame: pd.DataFrame, methods: list[str]) -> dict[str, float]:
+    """By method, how far to move it along the axis of costs, so that those of equal cost do not cover each other."""
+    means = frame.groupby("method").epochs.mean()
+    span, out = means.max() - means.min(), dict.fromkeys(methods, 0.0)
+    for name in methods:
+        equal = [m for m in methods if abs(means[m] - means[name]) <= COST[0] * means[name]]
+        out[name] = COST[1] * span * (equal.index(name) - (len(equal) - 1) / 2)
+    return out
+
+
 def cost(session):
-    """A_r against cost, all strategies beside retraining."""
+    """A_r against cost, all strategies beside retraining; those of equal cost side by side."""
     frame = focus(session, session.frame())
+    shown = [m for m in ("retrain", *STRATEGIES, "dfkd") if (frame.method == m).any()]
     figure, axes = panels(1, width=7.6, height=4.4)
-    ax = plots.tradeoff(frame.assign(percent=100 * frame.acc_test_retain), "epochs", "percent", ["retrain", *STRATEGIES], ax=axes[0, 0],
-                        scale=1)
+    part, aside = frame[frame.method.isin(shown)], _side_by_side(frame[frame.method.isin(shown)], shown)
+    ax = plots.tradeoff(part.assign(percent=100 * part.acc_test_retain, epochs=part.epochs + part.method.map(aside)), "epochs", "percent",
+                        shown, ax=axes[0, 0], scale=1)
     reference_line(frame, "acc_test_retain", "original", ax=ax)
-    ax.set(xlabel="cost in training-epoch equivalents", ylabel=ACC_R, title="What does it cost, against retraining?", ylim=(0, 103),
-           xlim=(0, 1.1 * frame.epochs.max()))
+    low, edge = 100 * part.acc_test_retain.min(), 0.08 * (part.epochs.max() - part.epochs.min())
+    ax.set(xlabel="cost in training-epoch equivalents (equal costs side by side)", ylabel=ACC_R,
+           title="What does it cost, against retraining?", ylim=(max(0, 10 * np.floor(low / 10 - 0.5)), 103),
+           xlim=(part.epochs.min() - edge, part.epochs.max() + edge))
     legend_above(figure, ax, 4)
-    frame = frame[frame.method.isin(["original", "retrain", *STRATEGIES])]
+    frame = frame[frame.method.isin(["original", *shown])]
     return figure, frame[["method", "seed", "epochs", "seconds", "acc_test_retain"]]
 
 
