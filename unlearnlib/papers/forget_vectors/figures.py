@@ -228,7 +228,7 @@ def saliency(session):
                           "label": image.label, "predicted": mine.predicted[name], "r": r, "map": mine["map"][name]})
     for ax, text in zip(axes[:, 0], ("image", *(label(m) for m in models)), strict=True):
         ax.text(-0.1, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
-    figure.suptitle("What speaks for the true label? (yellow: much; one scale a column; one network; r: correlation with the original's "
+    figure.suptitle("What speaks for the true label? (yellow: much; one scale a column; one network;\nr: correlation with the original's "
                     "map)", fontsize=12, x=0.01, ha="left")
     return figure, pd.DataFrame(drawn)
 
@@ -281,7 +281,7 @@ def methods(session):
             bottom.errorbar(100 * s["mean"][m], y, xerr=None if np.isnan(s.half[m]) else 100 * s.half[m], color=STYLE[m][1],
                             marker=STYLE[m][2], capsize=2, markersize=8)
         bottom.set(yticks=range(len(s)), yticklabels=[label(m) for m in below], ylim=(len(s) - 0.5, -0.5), xlim=(0, None),
-                   xlabel="Avg.Gap (points; 0 is retrained)", title="How far from retraining? (axes differ)")
+                   xlabel="Avg.Gap (points; 0 is retrained)", title="How far from retraining?" + " (axes differ)" * (len(parts) > 1))
         drawn.append(s.reset_index().assign(group=name))
     _legend(figure, axes[0])
     return figure, pd.concat(drawn)
