@@ -7,9 +7,11 @@ import zlib
 from functools import lru_cache
 
 import numpy as np
-from datafree import JITTER, NAN, MadeUp, end, every, of
+from datafree import JITTER, NAN, MadeUp, end, every, of, pct
 
 from unlearnlib import papers
+from unlearnlib.claims import comparison, interval
+from unlearnlib.papers.forget_vectors import text
 from unlearnlib.papers.forget_vectors.claims import BASELINES
 
 MINE, MIXED, ATTACK = "forget_vector", "forget_vector_composed", "mia_confidence"
@@ -270,3 +272,27 @@ def rows(world, scenario, study, column, value, key, method=MINE):
 
 def mean_gap(world, method, scenarios=SHARED):
     return np.mean([gaps(world, method, s) for s in scenarios], axis=0)
+
+
+# --- what the notebook says
+
+BANDS = {"noise": [5, 15]}
+
+
+def said(name, world=None, edit=None, bands=None):
+    return repr(text.reading(world or World(edit=edit, images=True), name, bands))
+
+
+def scored(name, world=None, edit=None, bands=None):
+    """The table of a reading: {expected: (measured, verdict)}."""
+    lines = [line.split(" | ") for line in said(name, world, edit, bands).splitlines() if line.startswith("| ")][1:]
+    assert lines and all(len(cells) == 3 for cells in lines), lines
+    return {a.removeprefix("| "): (b, c.removesuffix(" |").strip("*")) for a, b, c in lines}
+
+
+def versus(one, other, digits=1):
+    return f"{pct(one, digits)} against {pct(other, digits)}: {comparison(interval(one - other))}"
+
+
+def control(world, scenario, name, key):
+    return rows(world, scenario, "controls", "control", name, key)

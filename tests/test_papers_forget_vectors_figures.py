@@ -33,6 +33,7 @@ from fvectors import rows as rows_in
 from unlearnlib import data, tables
 from unlearnlib.claims import interval
 from unlearnlib.papers.forget_vectors import FIGURES
+from unlearnlib.papers.forget_vectors.claims import USED
 from unlearnlib.plots import label
 
 METRICS = ("ua", *FOUR[1:])
@@ -89,8 +90,8 @@ def test_every_figure_can_be_drawn_and_says_what_it_shows(drawn, name):
 
 
 @pytest.mark.parametrize("name, order", [
-    ("wrong_way", ["vector removed", "noise of the same norm", "learned without retain loss", "as in the paper"]),
-    ("controls", ["as in the paper", "vector removed", "on the forget set alone", "attack fitted to clean images",
+    ("wrong_way", ["vector removed", "noise of the same norm", "learned without retain loss", USED]),
+    ("controls", [USED, "vector removed", "on the forget set alone", "attack fitted to clean images",
                   "pixels clamped to [0, 1]"])])
 def test_controls_stand_beside_the_retrained_model_of_their_scenario(noise, drawn, name, order):
     figure, numbers = drawn(name)
@@ -100,27 +101,49 @@ def test_controls_stand_beside_the_retrained_model_of_their_scenario(noise, draw
         key, flip = ("acc_forget", 1) if metric == "ua" else (metric, 0)
         wanted = set()
         for (k, scenario), (y, control) in itertools.product(enumerate(BOTH), enumerate(order)):
-            seeds = abs(flip - rows_in(noise, scenario, "controls", "control", control, key))
+            seeds = abs(flip - rows_in(noise, scenario, "controls", "control", "as in the paper" if control == USED else control, key))
             is_interval(one(numbers, name=control, scenario=scenario, metric=metric), seeds)
-            wanted.add((round(100 * seeds.mean(), 6), round(y + 0.18 * (2 * k - 1), 6)))
+            wanted.add((round(100 * seeds.mean(), 6), round(y + 0.2 * (2 * k - 1), 6)))
         assert {(round(x, 6), round(y, 6)) for x, y in points(ax)} == wanted
         goals = {line.get_label(): line.get_xdata()[0] for line in ax.lines if line.get_label().startswith("retrained")}
         assert goals == {f"retrained, {s}": pytest.approx(100 * abs(flip - values(noise, "retrain", key, [s])).mean()) for s in BOTH}
 
 
+def test_random_samples_stand_against_the_diagonal(noise, drawn):
+    figure, numbers = drawn("random")
+    start, goal = (of(noise, m, RANDOM) for m in ("original", "retrain"))
+    controls = of(noise, MINE, RANDOM, "controls")
+    runs = {"noise of the same norm": [next(x for x in r.rows if x["control"].startswith("noise")) for r in controls],
+            "retrained": [r.metrics for r in goal]}
+    runs |= {f"vector, β = {b}": [x[b] for x in swept(noise, "beta", RANDOM)] for b in (1, 5, 10)}
+    assert numbers.name.tolist() == list(runs) and [t.get_text() for t in figure.axes[0].texts] == list(runs)
+    for name, seeds in runs.items():
+        row = one(numbers, name=name)
+        assert row.ua == pytest.approx(100 * (1 - np.mean([x["acc_forget"] for x in seeds])))
+        assert row.lost == pytest.approx(100 * (1 - np.mean([x["acc_retain"] for x in seeds])))
+        beyond = [o.metrics["acc_forget"] - x["acc_forget"] - o.metrics["acc_retain"] + x["acc_retain"]
+                  for x, o in zip(seeds, start, strict=True)]
+        assert row.beyond == pytest.approx(np.mean(beyond)) and row.half == pytest.approx(interval(beyond).half)
+    without = World(studies=["controls"]).figure("random")
+    assert "the vector on every image" in set(without.drawn.name)
+
+
 def test_methods_show_the_gap_of_each(noise, drawn):
     figure, numbers = drawn("methods")
     for k, (name, scenarios) in enumerate((("one class", SHARED), ("random samples", (RANDOM,)))):
-        shown = [MINE, *([MIXED] if k else []), *there(noise, scenarios[0])]
+        shown = ["original", MINE, *([MIXED] if k else []), *there(noise, scenarios[0])]
         assert numbers[numbers.group == name].method.tolist() == shown
         for m in shown:
             is_interval(one(numbers, group=name, method=m), mean_gap(noise, m, scenarios))
         top, bottom = figure.axes[k], figure.axes[k + 2]
         assert [t.get_text() for t in bottom.get_yticklabels()] == [label(m) for m in shown]
         assert points(bottom)[:, 0] == pytest.approx([100 * mean_gap(noise, m, scenarios).mean() for m in shown])
-        assert marks(top)[label(MINE)][0] == pytest.approx([100 * (1 - values(noise, MINE, "acc_forget", scenarios)).mean(),
-                                                            100 * values(noise, MINE, "acc_test", scenarios).mean()])
-        assert set(marks(top)) == {label(m) for m in ("original", "retrain", *shown)}
+        moved = float(top.get_xlabel().split()[-1].strip(")")) + 0.05           # to the side, so that none hides another
+        assert marks(top)[label(MINE)][0][0] == pytest.approx(100 * (1 - values(noise, MINE, "acc_forget", scenarios)).mean(), abs=moved)
+        assert marks(top)[label(MINE)][0][1] == pytest.approx(100 * values(noise, MINE, "acc_test", scenarios).mean())
+        assert set(marks(top)) == {label(m) for m in ("retrain", *shown)}
+        seeds = [line.get_xydata() for line in top.lines if line.get_markersize() == 4 and line.get_marker() not in ("_", "|", "None")]
+        assert sum(len(xy) == 3 for xy in seeds) == len(shown) + 1
 
 
 def test_vectors_are_those_of_the_first_seed_class_by_class(noise, drawn):
@@ -152,7 +175,11 @@ def test_sweeps_are_means_and_the_setting_in_use_is_marked(noise, drawn, name, s
                 is_interval(one(numbers, scenario=s, value=v, metric=metric), seeds[v])
             assert shown[f"vector, {s}"][:, 0].tolist() == stops
             assert shown[f"vector, {s}"][:, 1] == pytest.approx([100 * np.mean(seeds[v]) for v in stops])
-            assert shown[f"in use, {s}"][0] == pytest.approx([used[s], 100 * np.mean(seeds[used[s]])])
+            assert [used[s], pytest.approx(100 * np.mean(seeds[used[s]]))] in [line.get_xydata()[0].tolist() for line in ax.lines
+                                                                             if line.get_marker() == "o"]
+            assert shown[f"original, {s}"][0, 1] == pytest.approx(100 * (
+                mean_gap(noise, "original", [s]) if metric == "avg_gap" else 1 - values(noise, "original", "acc_forget", [s])
+                if metric == "ua" else values(noise, "original", metric, [s])).mean())
             assert (f"retrained, {s}" in shown) == (metric != "avg_gap")
     assert figure.axes[0].get_xlabel().startswith(("weight", "margin"))
 
@@ -206,19 +233,19 @@ def test_the_plane_and_the_cross_table_print_their_means(noise, drawn):
 def test_composition_has_weights_and_what_each_mix_comes_to(noise, drawn):
     figure, numbers = drawn("composition")
     left, right = figure.axes[:2]
-    bars = {c.get_label(): [b.get_height() for b in c] for c in left.containers if c.get_label() in (RANDOM, UNION)}
+    dots = marks(left)
     for s in (RANDOM, UNION):
         w = np.array([[x["w"] for x in r.rows if x["row"] == "weight"] for r in of(noise, MIXED, s)]).T
         for k in range(10):
             is_interval(one(numbers, metric="w", scenario=s, **{"class": k}), w[k])
-        assert bars[s] == pytest.approx(w.mean(axis=1))
+        assert dots[s][:, 1] == pytest.approx(w.mean(axis=1))
         is_interval(one(numbers, metric="avg_gap", scenario=s, mix="learned w"), gaps(noise, MIXED, s))
         is_interval(one(numbers, metric="avg_gap", scenario=s, mix="direct vector"), gaps(noise, MINE, s))
     names = [t.get_text() for t in right.get_yticklabels()]
     for name in ("mean (w = 1/K)", "sum (w = 1)"):
         is_interval(one(numbers, metric="avg_gap", scenario=RANDOM, mix=name), mixed(noise, name))
         y, x = names.index(name), 100 * mixed(noise, name).mean()
-        assert any(abs(a - x) < 1e-6 and abs(b - y) < 0.3 for a, b in marks(right)[RANDOM])
+        assert any(abs(a - x) < 1e-6 and abs(b - y) < 0.3 for a, b in points(right))
 
 
 def test_transfer_has_training_and_unseen_images_class_by_class(noise, drawn):
@@ -236,9 +263,15 @@ def test_transfer_has_training_and_unseen_images_class_by_class(noise, drawn):
 def test_maps_and_single_images(noise, drawn):
     figure, numbers = drawn("saliency")
     maps = [x for x in of(noise, MINE, CLASS, "saliency")[0].rows if x["row"] == "map"]
-    assert [(x.model, x.role, x.map) for x in numbers.itertuples()] == [(x["model"], x["role"], x["map"]) for x in maps]
+    assert {(x.model, x.role, x.map) for x in numbers.itertuples()} == {(x["model"], x["role"], x["map"]) for x in maps}
+    for x in numbers.itertuples():
+        mine, first = (json.loads(next(m["map"] for m in maps if (m["model"], m["role"]) == (name, x.role)))
+                       for name in (x.model, "original"))
+        assert x.r == pytest.approx(np.corrcoef(np.ravel(mine), np.ravel(first))[0, 1])
     assert set(numbers.seed) == {0}                                             # one network is shown, and the stamp says so
-    assert [figure.axes[k].get_title(loc="center") for k in (5, 10, 15)] == ["says 3", "says 5", "says 4"]     # made up so
+    r = {m: one(numbers, model=m, role="role 0").r for m in ("retrain", MINE)}
+    assert [figure.axes[k].get_title(loc="center") for k in (5, 10, 15)] == [
+        "says 3", f"says 5, r = {r['retrain']:.2f}", f"says 4, r = {r[MINE]:.2f}"]                                # made up so
     assert "role 0" in figure.axes[0].get_title(loc="center") and len(figure.axes) == 20
     for name, kind in (("strip", "strip"), ("forgotten", "forgotten")):
         shown = drawn(name)[1]
@@ -282,6 +315,7 @@ def test_figures_of_what_a_session_lacks_say_so():
     less = World(studies=[], without=(MIXED,))
     for name in FIGURES:
         shown = less.figure(name)
-        lacks = name in ("wrong_way", "controls", "beta", "tau", "shift", "plane", "cross", "composition", "saliency", "strip", "forgotten")
+        lacks = name in ("wrong_way", "controls", "random", "beta", "tau", "shift", "plane", "cross", "composition",
+                         "saliency", "strip", "forgotten")
         assert isinstance(shown, tables.Markdown) == lacks, name
         assert ("ot available" in repr(shown)) == lacks and "\n" not in repr(shown)

@@ -37,6 +37,7 @@ from fvectors import (
 from unlearnlib import records, tables
 from unlearnlib.claims import comparison, interval
 from unlearnlib.papers.forget_vectors import text
+from unlearnlib.papers.forget_vectors.claims import USED
 from unlearnlib.plots import label
 
 
@@ -106,14 +107,14 @@ def test_controls_have_the_gap_to_the_retrained_model_of_their_own_scenario(nois
     assert list(table.index.unique("scenario")) == list(BOTH) and len(table) == 16 and table.columns[-1] == "n" and set(table.n) == {3}
     assert set(text.control_table(World(seeds=2)).frame.n) == {2}
     for s in BOTH:
-        assert list(table.loc[s].index) == [*CONTROLS, "(retrained, no vector)"]
+        assert list(table.loc[s].index) == [USED, *list(CONTROLS)[1:], "(retrained, no vector)"]
         goal = table.loc[s, "(retrained, no vector)"]
         assert goal["UA (%)"] == pct(1 - values(noise, "retrain", "acc_forget", [s])) and goal["Avg.Gap (0 is best)"] == "0.0 ± 0.0"
         for heading, key, digits, scale in (("RA (%)", "acc_retain", 1, 100), ("TA (%)", "acc_test", 1, 100),
                                             ("MIA-Efficacy (%)", ATTACK, 1, 100), ("AUC confidence", "auc_confidence", 2, 1)):
             assert goal[heading] == pct(values(noise, "retrain", key, [s]), digits, scale), (s, heading)
         for name in ("as in the paper", "vector removed", "pixels clamped to [0, 1]"):
-            row = table.loc[s, name]
+            row = table.loc[s, USED if name == "as in the paper" else name]
             assert row["UA (%)"] == pct(1 - rows(noise, s, "controls", "control", name, "acc_forget"))
             assert row["AUC confidence"] == pct(rows(noise, s, "controls", "control", name, "auc_confidence"), 2, 1)
             own = [gap_of(next(x for x in r.rows if x["control"] == name), b)
@@ -155,9 +156,11 @@ def test_the_settings_in_use_are_the_preset_s():
     table = text.in_use(World()).frame.set_index(["method", "scenarios"])
     wanted = {(label(m), kind): {k: str(v) for k, v in preset()["methods"][m][kind].items()} for m in (MINE, MIXED)
               for kind in ("class", "random")}
-    names = set().union(*wanted.values())
-    assert table.to_dict("index") == {at: {k: own.get(k, "default") for k in names} for at, own in wanted.items()}
-    assert table.loc[label(MIXED), "class"]["gamma"] == "default" and len(text.in_use(World(without=(MIXED,))).frame) == 4
+    names, found = set().union(*wanted.values()), table.to_dict("index")
+    assert {at: {k: v for k, v in own.items() if "default" not in v} for at, own in found.items()} == wanted
+    assert all(set(own) == names for own in found.values())
+    assert found[label(MIXED), "class"]["gamma"] == "0.9 (default)" and found[label(MINE), "class"]["lr"] == "0.2 (default)"
+    assert len(text.in_use(World(without=(MIXED,))).frame) == 4
 
 
 # --- the prediction box
@@ -216,35 +219,51 @@ def test_a_side_without_a_reason_is_one_that_no_number_can_reach():
 def test_the_answer_is_made_of_measured_numbers(noise):
     found = repr(text.answer(noise))
     lost = interval(values(noise, MINE, "acc_test", SINGLE) - values(noise, "retrain", "acc_test", SINGLE))
-    assert found.startswith("*We measured* (preset made up, n = 3). **A class** (mean of 3): with its vector ")
-    assert (f"with its vector {pct(1 - values(noise, MINE, 'acc_forget', SINGLE))} % of its images are misread, and TA against retraining "
-            f"is {comparison(lost)} ({lost.text()} points)") in found
-    ua, ra = ({m: pct(of_metric(values(noise, m, key, [RANDOM]))) for m in (MINE, "retrain")} for key, of_metric in
-              (("acc_forget", lambda v: 1 - v), ("acc_retain", lambda v: v)))
-    assert (f" points). **Random samples:** UA {ua[MINE]} %, retrained {ua['retrain']} %, but RA {ra[MINE]} against {ra['retrain']} %. "
-            "**Beside methods") in found
+    gone = pct(1 - values(noise, MINE, "acc_forget", SINGLE))
+    assert found.startswith(f"*We measured* (preset made up, n = 3). **A class** (mean of 3): {gone} "
+                            f"% misread; TA against retraining {comparison(lost)} ({lost.text()}). **AUC** (class:3): original ")
+    auc = [pct(values(noise, m, "auc_confidence", [CLASS]), 2, 1) for m in ("original", MINE, "retrain")]
+    assert "original {}, forget vector {}, retrained {}.".format(*auc) in found
+    ua = {m: pct(1 - values(noise, m, "acc_forget", [RANDOM])) for m in (MINE, "retrain")}
+    assert f"**Random samples:** UA {ua[MINE]} %, retrained {ua['retrain']} %. Told apart from the others? UA gained minus RA " in found
     median = interval(gaps(noise, MINE, RANDOM) - np.median([gaps(noise, m, RANDOM) for m in there(noise, RANDOM)], axis=0))
-    assert f"random samples: {comparison(median)} ({median.text()} points)." in found
+    assert f"random samples: {comparison(median)}. **So:**" in found
     worse = repr(text.answer(World(edit=every(on(SINGLE, MINE, acc_test=plus(0.05)), on(SHARED, MINE, mia_confidence=0.1)))))
-    assert "TA against retraining is " in worse and "one class: higher (" in worse and "random samples: lower (" in worse
-    assert worse.endswith("by the labels that it gives, not shown; by its weights, no. Random samples, alone: yes.")
-    assert "by the labels that it gives, yes; by its weights, no." in repr(text.answer(World(seeds=2)))
-    assert repr(text.answer(World(edit=on([RANDOM], MINE, acc_retain=0.5)))).endswith("Random samples, alone: not shown.")
+    assert "one class: higher; random samples: lower." in worse and "by the labels that it gives, not shown; by its weights, no: " in worse
+    assert "by the labels that it gives, yes; by its weights, no: without the vector all is back." in repr(text.answer(World(seeds=2)))
+    for kept, word in ((0.99, "yes"), (0.5, "no")):
+        assert re.search(rf" points: \*\*{word}\*\*", repr(text.answer(World(edit=on([RANDOM], MINE, acc_retain=kept)))))
 
 
 def test_the_answer_counts_its_classes_and_leaves_out_what_was_not_run():
     two = repr(text.answer(World(scenarios=dict.fromkeys((*SHARED, RANDOM), "digits"), studies=[])))
     assert "n = 3). **A class** (mean of 2)" in two
-    assert two.count("**Random samples:** UA 16.0 ± 0.0 %, retrained 20.0 ± 0.0 %, but RA 94.0") == 1
+    assert two.count("**Random samples:** UA 16.0 ± 0.0 %, retrained 20.0 ± 0.0 %. Told apart") == 1 and "β" not in two
     none = repr(text.answer(World(scenarios=dict.fromkeys(SINGLE, "digits"), studies=[])))
-    assert "points). **Beside methods" in none and "one class: lower (" in none
-    assert not re.search("random samples|retrained|not available|nan", none, re.I)
+    assert "one class: lower. **So:**" in none and not re.search("random samples|not available|nan", none, re.I)
 
 
 def test_one_glance_has_every_method(noise):
     found = repr(text.one_glance(noise))
-    assert found.startswith("*We measured* (%): original (one class) UA ") and found.count("Avg.Gap") == 2 * 13
-    for name, scenarios, m in (("one class", SHARED, MINE), ("random samples", (RANDOM,), MIXED), ("one class", SHARED, "class_f")):
-        assert (f"{label(m)} ({name}) UA {pct(1 - values(noise, m, 'acc_forget', scenarios))}, TA "
-                f"{pct(values(noise, m, 'acc_test', scenarios))}, MIA-Efficacy {pct(values(noise, m, ATTACK, scenarios))}, "
-                f"Avg.Gap {pct(mean_gap(noise, m, scenarios))}") in found
+    assert found.startswith("*We measured*, UA / TA / MIA-Efficacy / Avg.Gap (%): **one class (mean of 3, 7):** original ")
+    assert "; **random samples:** original " in found and found.count("; ") == 2 * 13 - 1
+    for scenarios, m in ((SHARED, MINE), ((RANDOM,), MIXED), (SHARED, "class_f")):
+        assert (f"{label(m)} {pct(1 - values(noise, m, 'acc_forget', scenarios))} / {pct(values(noise, m, 'acc_test', scenarios))} / "
+                f"{pct(values(noise, m, ATTACK, scenarios))} / {pct(mean_gap(noise, m, scenarios))}") in found
+    alone = repr(text.one_glance(World(scenarios={CLASS: "digits"}, compared=[CLASS], studies=[])))
+    assert "**one class (class 3):** original" in alone
+
+
+def test_the_verdicts_are_a_table_and_what_another_preset_can_say_is_one_sentence():
+    here, there_ = World(studies=[]), World(seeds=1, studies=[])
+    found, table = repr(text.verdicts(here, there_)), there_.verdicts()
+    assert found.count("\n| ") == len(table) and "| 1 | With all weights frozen" in found
+    tested = table[~table.verdict.str.startswith("not testable")]
+    assert 0 < len(tested) < len(table)
+    assert found.endswith(f"*Preset {there_.preset}* (n = 1): " + "; ".join(f"claim {r.claim} {r.verdict}" for r in tested.itertuples())
+                          + f"; {len(table) - len(tested)} of {len(table)} are not testable at this preset.")
+
+
+def test_what_the_methods_need_is_counted_from_the_registry():
+    assert repr(text.seen(["retrain", MINE, "gradient_ascent"])) == (
+        "Of 3 methods, 0 see held-out images, 2 need retain images, 1 both retain and forget images.")

@@ -156,7 +156,7 @@ def forget_vector(model: nn.Module, access: Access, *, generator: torch.Generato
             z = frozen(perturb(x, delta(), clamp=clamp))                        # (|B|, classes): one pass for both sets
             zero = z.new_zeros(())
             forget_loss = torch.where(forget, margin_loss(z, y, tau), zero).sum() / size       # step 2: forget term
-            retain_loss = torch.where(forget, zero, F.cross_entropy(z, y, reduction="none")).sum() / size
+            retain_loss = torch.where(forget, zero, F.cross_entropy(z, y, reduction="none")).sum() / size       # step 3: cross-entropy
             penalty = learned.square().sum() if reg == "l2sq" else learned.norm() / (size if reg == "l2_over_batch" else 1)
             loss = alpha * retain_loss + beta * forget_loss + lam * penalty     # step 3: objective
             optimiser.zero_grad(set_to_none=True)

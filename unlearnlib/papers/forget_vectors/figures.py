@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from functools import partial
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 
 from ... import data, plots
 from ...claims import interval
@@ -16,26 +16,17 @@ from ...plots import STYLE, label, legend_above, panels, picture, summarise
 from ...tables import with_distance
 from .. import NotAvailable
 from ..figures import focus, forgotten, strip, the_data
-from .claims import ATTACK, BASELINES, VECTORS, compared, mixes, of_row, single, sweep, weights
+from ..studies import role_shown
+from .claims import ATTACK, BASELINES, VECTORS, compared, mixes, of_row, single, weights
+from .control_figures import METRICS, VECTOR, controls, random, turned, wrong_way
+from .readings import along
+from .scores import with_ua
 
 DRAWN = ["original", "retrain", *VECTORS, *BASELINES]
-UA, RA, TA, MIA = ("UA: forget images\nwrong (%)", "RA: retain images\nright (%)", "TA: test images\nright (%)",
-                   "MIA-Efficacy: called\nnon-member (%)")
-OTHER = "#c77700"               # the second scenario of a sweep
-METRICS = {"ua": UA, "acc_retain": RA, "acc_test": TA, ATTACK: MIA}
-
-
-def _with_ua(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(ua=1 - rows.acc_forget)
 
 
 def _names(session) -> tuple[str, ...]:
     return data.load(session.settings["scenarios"][session.settings["focus"]]).class_names
-
-
-def kinds(frame: pd.DataFrame) -> dict[str, str]:
-    """Scenario: dash of its line; the first solid."""
-    return dict(zip(frame.scenario.unique(), ("-", "--", ":"), strict=False))
 
 
 def _tensor(row) -> torch.Tensor:
@@ -50,7 +41,7 @@ def vectors(session):
     d = data.load(rows.data.iloc[0])
     shown = rows[rows.seed == rows.seed.min()].sort_values("scenario")
     figure, axes = panels(len(shown), 3, width=max(9, 1.25 * len(shown)), height=5.0)
-    drawn = []
+    drawn, few = [], plt.get_cmap("coolwarm", 21)         # of few and light colours: they survive the file's palette
     for column, row in enumerate(shown.itertuples()):
         c = int(row.scenario.split(":")[1])
         delta, image = _tensor(row), d.test_images[int((d.test_labels == c).nonzero()[0])]
@@ -58,96 +49,26 @@ def vectors(session):
         image = image.float() / (255 if image.dtype == torch.uint8 else 1)
         picture(axes[0, column], image, d.class_names[c])
         if len(delta) == 1:
-            axes[1, column].imshow(delta[0].numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
+            axes[1, column].imshow(delta[0].numpy(), cmap=few, vmin=-largest, vmax=largest, interpolation="nearest")
             axes[1, column].axis("off")
         else:
             picture(axes[1, column], (0.5 + delta / (2 * largest)).clamp(0, 1))
-        axes[1, column].set_title(f"norm {float(delta.norm()):.1f}\nup to ±{largest:.1f}", fontsize=8, fontweight="normal", loc="center")
+        r = along(d, c, delta)
+        axes[1, column].set_title(f"norm {float(delta.norm()):.1f}\nup to ±{largest:.1f}\nr = {r:.2f}", fontsize=8, fontweight="normal",
+                                  loc="center")
         picture(axes[2, column], (image + delta).clamp(0, 1))
-        drawn.append({"class": c, "seed": row.seed, "norm": float(delta.norm()), "largest": largest})
+        drawn.append({"class": c, "seed": row.seed, "norm": float(delta.norm()), "largest": largest, "strokes": r})
     for ax, text in zip(axes[:, 0], ("image", "vector", "sum"), strict=True):
         ax.text(-0.15, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
     scale = "blue darkens, red brightens" if len(_tensor(shown.iloc[0])) == 1 else "grey is 0"
-    figure.suptitle(f"What does a forget vector look like? (one network; {scale}; black to white is 1)", fontsize=12, x=0.01, ha="left")
+    figure.suptitle(f"What does a forget vector look like? (one network; {scale}; black to white is 1;\nr: correlation with the typical "
+                    "strokes of its class)", fontsize=12, x=0.01, ha="left")
     return figure, pd.DataFrame(drawn)
-
-
-def _four(rows: pd.DataFrame, names: list[str], colours: dict, session, title: str, height: float):
-    """One panel a metric, one line a named row; scenarios side by side (filled: class, open: random), retrained as a green line."""
-    rows = _with_ua(rows)
-    marks = dict(zip(rows.scenario.unique(), ("o", "s"), strict=False))
-    figure, axes = panels(4, width=12.5, height=height, sharey=True)
-    runs, drawn = _with_ua(session.frame()), []
-    for ax, (metric, text) in zip(axes[0], METRICS.items(), strict=True):
-        for k, (scenario, mark) in enumerate(marks.items()):
-            part = rows[rows.scenario == scenario]
-            goal = interval(runs[(runs.method == "retrain") & (runs.scenario == scenario)][metric])
-            ax.axvline(100 * goal.mean, color=STYLE["retrain"][1], linestyle="-" if k == 0 else "--", linewidth=1.4,
-                       label=f"retrained, {scenario}")
-            s = summarise(part, ["name"], metric).set_index("name")
-            for y, name in enumerate(names):
-                if name in s.index:
-                    ax.errorbar(100 * s["mean"][name], y + 0.18 * (2 * k - 1), xerr=None if np.isnan(s.half[name]) else 100 * s.half[name],
-                                color=colours[name], marker=mark, markersize=7, capsize=2, linestyle="none",
-                                markerfacecolor=colours[name] if k == 0 else "white")
-            drawn.append(s.reset_index().assign(metric=metric, scenario=scenario))
-        ax.set(xlabel=text, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5), xlim=(-4, 104))
-    for scenario, mark in marks.items():
-        axes[0, 0].plot([], [], marker=mark, color="0.3", markerfacecolor="0.3" if mark == "o" else "white", linestyle="none",
-                        label=scenario)
-    axes[0, 0].set_title(title)
-    legend_above(figure, axes[0, 0], 4)
-    return figure, pd.concat(drawn)
-
-
-def control_rows(session) -> pd.DataFrame:
-    return of_row(session, "controls", "control").rename(columns={"control": "name"})
-
-
-def wrong_way(session):
-    """Noise of the same norm, and a vector learned without D_r, beside the forget vector."""
-    names = ["vector removed", "noise of the same norm", "learned without retain loss", "as in the paper"]
-    colours = dict(zip(names, ("black", "0.55", "#e07a5f", STYLE["forget_vector"][1]), strict=True))
-    rows = control_rows(session)
-    return _four(rows[rows.name.isin(names)], names, colours, session, "Does any perturbation of this size do?", 3.6)
-
-
-def controls(session):
-    """The vector in use: removed, on the forget set alone, with a fairer attack, clamped."""
-    names = ["as in the paper", "vector removed", "on the forget set alone", "attack fitted to clean images", "pixels clamped to [0, 1]"]
-    colours = dict(zip(names, (STYLE["forget_vector"][1], "black", "#1d3fbb", "#6a3d9a", "#b8860b"), strict=True))
-    rows = control_rows(session)
-    return _four(rows[rows.name.isin(names)], names, colours, session, "What if the same vector is used differently?", 4.1)
-
-
-def _sweep(session, name: str, text: str, title: str):
-    rows = _with_ua(sweep(session, name))
-    runs, drawn = _with_ua(session.frame()), []
-    figure, axes = panels(5, width=13.5, height=3.9)
-    for ax, (metric, y) in zip(axes[0], {**METRICS, "avg_gap": "Avg.Gap (points)"}.items(), strict=True):
-        for scenario, dash in kinds(rows).items():
-            part = rows[rows.scenario == scenario]
-            goal = interval(runs[(runs.method == "retrain") & (runs.scenario == scenario)][metric]) if metric != "avg_gap" else None
-            if goal:
-                ax.axhline(100 * goal.mean, color=STYLE["retrain"][1], linestyle=dash, linewidth=1.3, label=f"retrained, {scenario}")
-            colour = STYLE["forget_vector"][1] if dash == "-" else OTHER
-            plots.band(part, "value", metric, ax=ax, color=colour, marker="*", markersize=8, linestyle=dash, label=f"vector, {scenario}")
-            used = session.settings["methods"]["forget_vector"][scenario.split(":")[0]].get(name, 1)      # tau is 1 as published
-            here = part[part.value == used]
-            if len(here):
-                ax.plot(used, 100 * here[metric].mean(), marker="o", markersize=13, markerfacecolor="none", color=colour, linestyle="none",
-                        label=f"in use, {scenario}")
-            drawn.append(summarise(part, ["scenario", "value"], metric).assign(metric=metric))
-        ax.set(xlabel=text, ylabel=y, xticks=sorted(rows.value.unique()))
-        ax.set_ylim(*((0, None) if metric == "avg_gap" else (-4, 104)))
-    axes[0, 0].set_title(title)
-    legend_above(figure, axes[0, 0], 6)
-    return figure, pd.concat(drawn)
 
 
 def shift(session):
     """The shift study: four numbers of each model on clean and on shifted images."""
-    rows = _with_ua(of_row(session, "shift", "shift"))
+    rows = with_ua(of_row(session, "shift", "shift"))
     rows = rows.assign(name=(rows["shift"] + " " + rows.strength).str.strip())
     names, scenarios = list(rows.name.unique()), list(rows.scenario.unique())
     methods = [m for m in DRAWN if (rows.method == m).any()]
@@ -179,7 +100,7 @@ def _heat(ax, table: np.ndarray, low: float, high: float, cmap: str = "viridis",
 def cross(session):
     """Accuracy of class j under the vector of class i on unseen images, and the angles between vectors."""
     rows, names = session.rows("arithmetic"), _names(session)
-    figure, axes = panels(2, width=12.5, height=5.2)
+    figure, axes = panels(2, width=11.5, height=4.6)
     left, right = axes[0]
     s = summarise(rows[rows.row == "cross"], ["vector", "class"], "acc_test")
     table = 100 * s.pivot(index="vector", columns="class", values="mean")
@@ -237,22 +158,26 @@ def composition(session):
     figure, axes = panels(2, width=12, height=4.4)
     left, right = axes[0]
     s = summarise(rows, ["scenario", "class"], "w")
-    colours = dict(zip(scenarios, (STYLE["forget_vector_composed"][1], "#c9a0c0"), strict=False))
-    for k, scenario in enumerate(scenarios):
+    mix, tasks = STYLE["forget_vector_composed"][1], dict(zip(scenarios, ("o", "s"), strict=False))
+    for k, (scenario, mark) in enumerate(tasks.items()):
         part = s[s.scenario == scenario]
-        at = part["class"] + 0.4 * (k - (len(scenarios) - 1) / 2)
-        left.bar(at, part["mean"], 0.38, yerr=part.half.fillna(0), color=colours[scenario], error_kw={"lw": 1}, label=scenario)
+        at = part["class"] + 0.3 * (k - (len(scenarios) - 1) / 2)
+        left.errorbar(at, part["mean"], yerr=part.half.fillna(0), color=mix, marker=mark, markersize=7, linestyle="none", capsize=2,
+                      markerfacecolor=mix if k == 0 else "white", elinewidth=1, label=scenario)
     left.axhline(0, color="0.3", linewidth=1)
     left.set(xticks=range(len(names)), xlabel="vector of class", ylabel="learned weight w", title="How much of each vector?")
     left.set_xticklabels(names, rotation=0 if max(map(len, names)) < 4 else 45)
     legend_above(figure, left, 2)
     gaps = mixes(session)
     kinds_ = list(gaps.mix.unique())
+    colours = dict.fromkeys(kinds_, "0.45") | {"direct vector": VECTOR, "learned w": mix}
     g = summarise(gaps, ["scenario", "mix"], "avg_gap")
-    for k, scenario in enumerate(scenarios):
+    for k, (scenario, mark) in enumerate(tasks.items()):
         part = g[g.scenario == scenario].set_index("mix").loc[kinds_]
-        right.errorbar(100 * part["mean"], np.arange(len(kinds_)) + 0.2 * (k - 0.5), xerr=100 * part.half.fillna(0), marker="*",
-                       markersize=10, color=colours[scenario], linestyle="none", capsize=2, label=scenario)
+        for y, name in enumerate(kinds_):
+            right.errorbar(100 * part["mean"][name], y + 0.2 * (k - 0.5), xerr=100 * np.nan_to_num(part.half[name]), marker=mark,
+                           markersize=8, color=colours[name], markerfacecolor=colours[name] if k == 0 else "white", linestyle="none",
+                           capsize=2, label=scenario)
     right.set(yticks=range(len(kinds_)), yticklabels=kinds_, ylim=(len(kinds_) - 0.5, -0.5), xlim=(0, None),
               xlabel="Avg.Gap (points; 0 is retrained)", title="Must the weights be learned?")
     return figure, pd.concat([s.assign(metric="w"), g.assign(metric="avg_gap")])
@@ -284,25 +209,34 @@ def saliency(session):
     rows = of_row(session, "saliency", "map")
     rows = rows[rows.seed == rows.seed.min()]
     d, models = data.load(rows.data.iloc[0]), ["original", "retrain", "forget_vector"]
-    images = rows.drop_duplicates("role")
-    figure, axes = panels(len(images), 4, width=10.5, height=8.4)
+    images, drawn = rows.drop_duplicates("role"), []
+    figure, axes = panels(len(images), 4, width=9.5, height=7.4)
     for column, image in enumerate(images.itertuples()):
         pixels = (d.train_images if image.part == "train" else d.test_images)[int(image.image)]
-        picture(axes[0, column], pixels, f"{image.role}\nlabel: {d.class_names[int(image.label)]}")
-        maps = {m: torch.tensor(json.loads(rows[(rows.role == image.role) & (rows.model == m)]["map"].iloc[0])) for m in models}
+        picture(axes[0, column], pixels, f"{role_shown(image.role)}\nlabel: {d.class_names[int(image.label)]}")
+        mine = rows[rows.role == image.role].set_index("model")
+        maps = {m: torch.tensor(json.loads(mine["map"][m])) for m in models}
         top = max(float(m.max()) for m in maps.values()) or 1.0
         for line, name in enumerate(models, 1):
-            large = F.interpolate(maps[name][None, None], size=tuple(pixels.shape[1:]), mode="bilinear", align_corners=False)[0, 0]
-            grey = pixels.float().mean(0) / (255 if pixels.dtype == torch.uint8 else 1)
-            axes[line, column].imshow(grey.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axes[line, column].imshow(large.numpy(), cmap="inferno", vmin=0, vmax=top, alpha=0.6, interpolation="bilinear")
-            guess = rows[(rows.role == image.role) & (rows.model == name)].predicted.iloc[0]
-            axes[line, column].set_title(f"says {d.class_names[int(guess)]}", fontsize=9, fontweight="normal", loc="center")
+            r = _alike(maps["original"], maps[name])
+            axes[line, column].imshow(maps[name].numpy(), cmap=plt.get_cmap("viridis", 16), vmin=0, vmax=top, interpolation="nearest")
+            axes[line, column].set_title(f"says {d.class_names[int(mine.predicted[name])]}" + (
+                "" if name == "original" else f", r = {r:.2f}" if np.isfinite(r) else ", map is flat"), fontsize=9, fontweight="normal",
+                loc="center")
             axes[line, column].axis("off")
+            drawn.append({"seed": image.seed, "model": name, "role": image.role, "part": image.part, "image": image.image,
+                          "label": image.label, "predicted": mine.predicted[name], "r": r, "map": mine["map"][name]})
     for ax, text in zip(axes[:, 0], ("image", *(label(m) for m in models)), strict=True):
         ax.text(-0.1, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
-    figure.suptitle("What speaks for the true label? (bright: much; one scale a column; one network)", fontsize=12, x=0.01, ha="left")
-    return figure, rows[["seed", "model", "role", "part", "image", "label", "predicted", "map"]]
+    figure.suptitle("What speaks for the true label? (yellow: much; one scale a column; one network;\nr: correlation with the original's "
+                    "map)", fontsize=12, x=0.01, ha="left")
+    return figure, pd.DataFrame(drawn)
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Correlation of two maps; nan where one is flat."""
+    a, b = one.flatten(), other.flatten()
+    return float(torch.corrcoef(torch.stack([a, b]))[0, 1]) if min(float(a.std()), float(b.std())) > 0 else float("nan")
 
 
 def _legend(figure, axes) -> None:
@@ -311,26 +245,43 @@ def _legend(figure, axes) -> None:
     figure.legend(entries.values(), entries.keys(), loc="outside upper left", ncols=7)
 
 
+def _scatter(ax, few: pd.DataFrame, shown: list[str]) -> float:
+    """UA against TA, in percent: hollow marks of one size, moved sideways a little so that none hides another; seeds small, whiskers in 0
+    to 100. Returns by how many points the outermost mark was moved."""
+    wide = 104 if (most := 100 * few.ua.max()) > 60 else most + 4
+    step = wide / 250
+    for k, m in enumerate(shown):
+        part, (text, colour, marker) = few[few.method == m], STYLE[m]
+        a, b = (interval(part[v]) for v in ("ua", "acc_test"))
+        x, y = 100 * a.mean + step * (k - (len(shown) - 1) / 2), 100 * b.mean
+        ax.plot(100 * part.ua, 100 * part.acc_test, marker, color=colour, markersize=4, markeredgewidth=0)
+        reach = [[[v - max(v - 100 * h, 0)], [min(v + 100 * h, 100) - v]] for v, h in ((100 * a.mean, np.nan_to_num(a.half)),
+                                                                                      (y, np.nan_to_num(b.half)))]
+        ax.errorbar(x, y, xerr=reach[0], yerr=reach[1], color=colour, marker=marker, markersize=9, markerfacecolor="none", capsize=2,
+                    markeredgewidth=1.6, elinewidth=0.9, linestyle="none", label=text)
+    ax.set(xlim=(-4, wide))
+    return step * (len(shown) - 1) / 2
+
+
 def methods(session):
     """Forgetting against utility, and Avg.Gap, of every method."""
     parts = compared(session)
-    figure, axes = panels(len(parts), 2, width=12.5, height=8.4)
+    figure, axes = panels(len(parts), 2, width=12.5, height=7.8)
     drawn = []
     for (top, bottom), (name, part) in zip(axes.T, parts.items(), strict=True):
         shown = [m for m in DRAWN if (part.method == m).any()]
-        plots.tradeoff(_with_ua(part).groupby(["method", "seed"])[["ua", "acc_test"]].mean().reset_index(), "ua", "acc_test", shown, ax=top,
-                       scale=100)
-        right = 104 if name == "one class" else 4 + 100 * (1 - part[part.method.isin(shown)].acc_forget.min())
-        top.set(xlabel="UA: forget images wrong (%)", ylabel="TA: test images right (%)", xlim=(-4, right),
+        moved = _scatter(top, with_ua(part).groupby(["method", "seed"])[["ua", "acc_test"]].mean().reset_index(), shown)
+        top.set(xlabel=f"UA: forget images wrong (%; marks moved by up to {moved:.1f})", ylabel="TA: test images right (%)",
                 title=f"Forgotten, and at what price? {name}")
         for line, metric in ((top.axvline, "ua"), (top.axhline, "acc_test")):
-            line(100 * _with_ua(part[part.method == "retrain"])[metric].mean(), color=STYLE["retrain"][1], linewidth=1, alpha=0.6)
-        s = summarise(part[part.method.isin(shown[2:])], ["method"], "avg_gap").set_index("method").loc[shown[2:]]
-        for y, m in enumerate(shown[2:]):
+            line(100 * with_ua(part[part.method == "retrain"])[metric].mean(), color=STYLE["retrain"][1], linewidth=1, alpha=0.6)
+        below = ["original", *shown[2:]]
+        s = summarise(part[part.method.isin(below)], ["method"], "avg_gap").set_index("method").loc[below]
+        for y, m in enumerate(below):
             bottom.errorbar(100 * s["mean"][m], y, xerr=None if np.isnan(s.half[m]) else 100 * s.half[m], color=STYLE[m][1],
                             marker=STYLE[m][2], capsize=2, markersize=8)
-        bottom.set(yticks=range(len(s)), yticklabels=[label(m) for m in shown[2:]], ylim=(len(s) - 0.5, -0.5), xlim=(0, None),
-                   xlabel="Avg.Gap (points; 0 is retrained)", title="How far from retraining?")
+        bottom.set(yticks=range(len(s)), yticklabels=[label(m) for m in below], ylim=(len(s) - 0.5, -0.5), xlim=(0, None),
+                   xlabel="Avg.Gap (points; 0 is retrained)", title="How far from retraining?" + " (axes differ)" * (len(parts) > 1))
         drawn.append(s.reset_index().assign(group=name))
     _legend(figure, axes[0])
     return figure, pd.concat(drawn)
@@ -369,9 +320,9 @@ def ruler(session):
 
 
 FIGURES = {"data": partial(the_data, method="forget_vector"), "wrong_way": wrong_way, "methods": methods, "vectors": vectors,
-           "beta": partial(_sweep, name="beta", text="weight β", title="How much weight for forgetting?"),
-           "tau": partial(_sweep, name="tau", text="margin floor τ", title="How far must the true class be pushed down?"),
+           "beta": partial(turned, name="beta", text="weight β", title="How much weight for forgetting?"),
+           "tau": partial(turned, name="tau", text="margin floor τ", title="How far must the true class be pushed down?"),
            "shift": shift, "plane": plane, "composition": composition, "cross": cross, "transfer": transfer, "saliency": saliency,
-           "controls": controls, "cost": cost, "ruler": ruler,
+           "controls": controls, "random": random, "cost": cost, "ruler": ruler,
            "strip": partial(strip, method="forget_vector", study="unlearn"),
            "forgotten": partial(forgotten, method="forget_vector", study="unlearn")}

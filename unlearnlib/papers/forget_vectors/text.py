@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pandas as pd
 import torch
 
-from ...claims import HOLDS, Interval, comparison, interval, paired
+from ...claims import HOLDS, UNTESTED, Interval, comparison, interval, paired
+from ...methods import METHODS, forget_vectors
 from ...methods.forget_vectors import margin_loss
 from ...plots import label
 from ...tables import Markdown, Table, by_method, published, with_distance
 from .. import prose
 from ..figures import focus
 from ..prose import of_method, scaled
-from .claims import ATTACK, BASELINES, VECTORS, against, by_seed, compared, exists, of_row, single, with_gap
-from .readings import reading, told_apart
+from .claims import ATTACK, BASELINES, NOISE, VECTORS, against, by_seed, compared, controls_of, exists, of_row, single, with_gap
+from .comparisons import named, single_out
+from .readings import reading, tally
 
-__all__ = ["reading"]           # the notebook takes its sentences from here, too
+__all__ = ["reading", "tally"]  # the notebook takes its sentences from here, too
 
 COLUMNS = {"UA (%)": ("ua", 1, 100), "RA (%)": ("acc_retain", 1, 100), "TA (%)": ("acc_test", 1, 100), "MIA-Efficacy (%)": (ATTACK, 1, 100),
            "Avg.Gap (0 is best)": ("avg_gap", 1, 100), "run time (s)": ("seconds", 1, 1), "trainables": ("trainables", 0, 1)}
@@ -62,8 +66,8 @@ def measured(session) -> dict[str, Interval]:
     one, parts = single(session), compared(session)
     random = parts.get("random samples", one.iloc[:0])
     vector = one[one.method == "forget_vector"]
-    noise = of_row(session, "controls", "control") if session.has("controls") else pd.DataFrame()
-    noise = noise[(noise.control == "noise of the same norm") & noise.scenario.str.startswith("class")] if len(noise) else noise
+    noise = controls_of(session) if session.has("controls") else pd.DataFrame()
+    noise = noise[(noise.control == NOISE) & noise.scenario.str.startswith("class")] if len(noise) else noise
     angle = of_row(session, "arithmetic", "angle") if session.has("arithmetic") else pd.DataFrame()
     angle = angle[angle.vector != angle["class"]] if len(angle) else angle
     maps = of_row(session, "saliency", "correlation") if session.has("saliency") else pd.DataFrame()
@@ -104,7 +108,7 @@ def _means(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def paper_table(session) -> Table:
-    """The paper's main table: the mean over the classes that all methods share, over all classes, and random samples."""
+    """The main table: the mean over the classes that all methods share, over all classes, and random samples."""
     one, parts = single(session), compared(session)
     shared = parts.get("one class", one.iloc[:0]).scenario.unique()
     names = ", ".join(s.split(":")[1] for s in shared)
@@ -133,7 +137,7 @@ def union_table(session) -> Table:
 
 def control_table(session) -> Table:
     """Each way of using the vector, in the paper's numbers and by the exact attack."""
-    rows, runs = of_row(session, "controls", "control"), session.frame()
+    rows, runs = controls_of(session), session.frame()
     goal = runs[(runs.method == "retrain") & runs.scenario.isin(rows.scenario.unique())].assign(control="(retrained, no vector)")
     rows = with_gap(session, pd.concat([rows, goal]).sort_values("scenario", kind="stable"))
     rows = rows.assign(ua=1 - rows.acc_forget)
@@ -153,7 +157,7 @@ def cost_table(session) -> Table:
     return by_method(pd.concat([_means(part, name) for name, part in compared(session).items()]), COST_COLUMNS)
 
 
-def by_hand(images: list, scale: float, delta: list, margin: float) -> Table:
+def by_hand(images: list, scale: float, delta: list, tau: float) -> Table:
     """The worked example from the library's own loss: logits are the images times ``scale``, image i has the label i, the first is
     the one to forget."""
     x, d = (torch.tensor(v, dtype=torch.float64) for v in (images, delta))
@@ -162,24 +166,52 @@ def by_hand(images: list, scale: float, delta: list, margin: float) -> Table:
     lead = [[float(v) for v in margin_loss(z, y, 1e6)] for z in (before, after)]
     return Table(pd.DataFrame({"image": [f"e{i + 1}" for i in range(len(x))], "margin before": [f"{v:g}" for v in lead[0]],
                                "margin with the vector": [f"{v:g}" for v in lead[1]],
-                               "forget loss": [f"{float(v):g}" if i == 0 else "–" for i, v in enumerate(margin_loss(after, y, margin))]}))
+                               "forget loss": [f"{float(v):g}" if i == 0 else "–" for i, v in enumerate(margin_loss(after, y, tau))]}))
 
 
 def in_use(session) -> Table:
-    """The settings of the vectors, by kind of scenario; whatever is not listed is as published."""
-    return Table(pd.DataFrame([{"method": label(m), "scenarios": kind} | {k: str(v) for k, v in values.items()}
-                               for m in VECTORS for kind, values in session.settings["methods"].get(m, {}).items()]).fillna("default"))
+    """The settings of the vectors, by kind of scenario; whatever is not listed has the value of the released program."""
+    used = [(m, kind, values) for m in VECTORS for kind, values in session.settings["methods"].get(m, {}).items()]
+    names = dict.fromkeys(k for _, _, values in used for k in values)
+    direct = inspect.signature(forget_vectors.forget_vector).parameters
+    out = []
+    for m, kind, values in used:
+        own = inspect.signature(METHODS[m].function).parameters
+        default = {k: (own[k] if k in own and own[k].default is not inspect.Parameter.empty else direct[k]).default for k in names}
+        out.append({"method": label(m), "scenarios": kind}
+                   | {k: str(values[k]) if k in values else f"{default[k]:g} (default)" for k in names})
+    return Table(pd.DataFrame(out))
+
+
+def seen(names: list[str]) -> Markdown:
+    """How many of the methods need what, from the registry that enforces it."""
+    rows = [METHODS[name].access for name in names]
+    both = sum(r.forget_images and r.retain_images for r in rows)
+    return Markdown(f"Of {len(rows)} methods, {sum(r.held_out for r in rows)} see held-out images, {sum(r.retain_images for r in rows)} "
+                    f"need retain images, {both} both retain and forget images.")
 
 
 def one_glance(session) -> Markdown:
     """A preset with few seeds, method by method."""
     parts = []
     for name, part in compared(session).items():
-        part = _means(part, name)
-        parts += [f"{label(m)} ({name}) UA {of_method(part, m, 'ua')}, TA {of_method(part, m, 'acc_test')}, MIA-Efficacy "
-                  f"{of_method(part, m, ATTACK)}, Avg.Gap {of_method(part, m, 'avg_gap')}"
-                  for m in ("original", "retrain", *VECTORS, *BASELINES) if (part.method == m).any()]
-    return Markdown(f"*We measured* (%): {'; '.join(parts)}.")
+        known, part = named(name, part), _means(part, name)
+        parts += [f"{label(m)} {of_method(part, m, 'ua')} / {of_method(part, m, 'acc_test')} / {of_method(part, m, ATTACK)} / "
+                  f"{of_method(part, m, 'avg_gap')}" for m in ("original", "retrain", *VECTORS, *BASELINES) if (part.method == m).any()]
+        parts[-len(part.method.unique())] = f"**{known}:** " + parts[-len(part.method.unique())]
+    return Markdown(f"*We measured*, UA / TA / MIA-Efficacy / Avg.Gap (%): {'; '.join(parts)}.")
+
+
+def verdicts(session, other) -> Markdown:
+    """The verdicts as a table, and in one sentence what another preset, with its seeds, says of the same claims."""
+    table, there = session.verdicts(), other.verdicts()
+    cells = [f"| {' | '.join(map(str, row))} |" for row in table.itertuples(index=False)]
+    tested = there[there.verdict != UNTESTED]
+    said = "; ".join(f"claim {row.claim} {row.verdict}" for row in tested.itertuples())
+    rest = len(there) - len(tested)
+    return Markdown("\n".join([f"| {' | '.join(table.columns)} |", f"|{':--|' * len(table.columns)}", *cells])
+                    + f"\n\n*Preset {other.preset}* (n = {other.settings['seeds']}): {said or 'no claim can be tested'}"
+                    + (f"; {rest} of {len(there)} are {UNTESTED}." if rest else "."))
 
 
 def answer(session) -> Markdown:
@@ -187,18 +219,14 @@ def answer(session) -> Markdown:
     one, parts = single(session), compared(session)
     vector = one[one.method == "forget_vector"]
     lost = paired(one, "acc_test", "forget_vector", "retrain")
-    median = {name: against(part, "avg_gap", lambda w: w.median(axis=1)) for name, part in parts.items()}
-    ranks = "; ".join(f"{name}: {comparison(gap)} ({gap.text()} points)" for name, gap in median.items())
-    random = parts.get("random samples", one.iloc[:0])
-    ua, ra = ({m: interval(rows) for m, rows in random.assign(ua=1 - random.acc_forget).groupby("method")[metric]}
-              for metric in ("ua", "acc_retain"))
-    sampled = (f" **Random samples:** UA {ua['forget_vector'].text()} %, retrained {ua['retrain'].text()} %, but RA "
-               f"{ra['forget_vector'].text()} against {ra['retrain'].text()} %." if len(random) else "")
-    alone = len(random) and comparison(told_apart(session)) == "higher"
-    single_out = f" Random samples, alone: {'yes' if alone else 'not shown'}." if len(random) else ""
+    ranks = "; ".join(f"{name}: {comparison(against(part, 'avg_gap', lambda w: w.median(axis=1)))}" for name, part in parts.items())
+    random, audited = parts.get("random samples", one.iloc[:0]), focus(session, session.frame())
+    ua = {m: interval(1 - rows.acc_forget) for m, rows in random.groupby("method")}
+    sampled = (f" **Random samples:** UA {ua['forget_vector'].text()} %, retrained {ua['retrain'].text()} %. {single_out(session)}"
+               if len(random) else "")
+    auc = ", ".join(f"{label(m)} {of_method(audited, m, 'auc_confidence', 2, 1)}" for m in ("original", "forget_vector", "retrain"))
     return Markdown(
-        f"*We measured* (preset {session.preset}, n = {vector.seed.nunique()}). **A class** (mean of {vector.scenario.nunique()}): with "
-        f"its vector {by_seed(vector, 1 - vector.acc_forget).text()} % of its images are misread, and TA against retraining is "
-        f"{comparison(lost)} ({lost.text()} points).{sampled} **Beside methods that change weights** (Avg.Gap against their median, on "
-        f"the classes that all ran on): {ranks}. **Without the vector** everything is back: it hides, it does not erase. **So:** a "
-        f"class, by the labels that it gives, {'yes' if exists(session).status == HOLDS else 'not shown'}; by its weights, no.{single_out}")
+        f"*We measured* (preset {session.preset}, n = {vector.seed.nunique()}). **A class** (mean of {vector.scenario.nunique()}): "
+        f"{by_seed(vector, 1 - vector.acc_forget).text()} % misread; TA against retraining {comparison(lost)} ({lost.text()}). **AUC** "
+        f"({session.settings['focus']}): {auc}.{sampled} **Avg.Gap** against the others' median: {ranks}. **So:** a class, by the labels "
+        f"that it gives, {'yes' if exists(session).status == HOLDS else 'not shown'}; by its weights, no: without the vector all is back.")
