@@ -105,7 +105,7 @@ def test_the_comparing_words_can_be_chosen():
 
 @pytest.mark.parametrize("values", [[], [5.0], [5.0, NAN]])
 def test_fewer_than_two_seeds_are_not_compared(values):
-    assert comparison(interval(values)) == "not comparable"
+    assert comparison(interval(values)) == "one seed: no interval"
 
 
 # --- verdicts

@@ -53,10 +53,10 @@ def good():
 
 def test_a_verdict_needs_an_interval_on_one_side():
     up, down, open_, same, one = (interval(v) for v in ([0.1, 0.11, 0.12], [-0.1, -0.11, -0.12], [-0.1, 0, 0.2], [0, 0, 0], [0.1]))
-    assert [moved(i, "higher") for i in (up, down, open_, same, one)] == ["yes", "no", "inconclusive", "no", "not comparable"]
+    assert [moved(i, "higher") for i in (up, down, open_, same, one)] == ["yes", "no", "inconclusive", "no", "one seed: no interval"]
     assert [moved(i, "lower") for i in (up, down)] == ["no", "yes"]
-    assert [not_above(i) for i in (up, down, open_, one)] == ["no", "yes", "inconclusive", "not comparable"]
-    assert [judged(i, 0, 0.2) for i in (up, down, open_, one)] == ["yes", "no", "inconclusive", "not comparable"]
+    assert [not_above(i) for i in (up, down, open_, one)] == ["no", "yes", "inconclusive", "one seed: no interval"]
+    assert [judged(i, 0, 0.2) for i in (up, down, open_, one)] == ["yes", "no", "inconclusive", "one seed: no interval"]
 
 
 def test_a_reason_is_printed_on_a_miss_alone_and_once():

@@ -73,6 +73,16 @@ def test_the_wrong_way_has_a_line_a_seed_the_stronger_push_dashed(lab, drawn):
     assert set(numbers.beyond) == {False, True} and set(numbers[numbers.beyond].method) == {"neggrad_plus"}
 
 
+def test_inside_a_loss_over_several_labels_has_the_unit_of_its_target():
+    """Records sum it over the 28 labels of a comment, training averages it: retrained and target lie in one picture."""
+    session = Session("nabla_tau", "cifar10")
+    figure, _ = FIGURES["inside"](session)
+    for ax, name in ((figure.axes[0], "cifar10"), (figure.axes[2], "goemotions")):
+        (line,) = [v for v in ax.lines if v.get_label() == label("retrain")]
+        losses = [r.metrics["loss_forget"] for r in of(session, "unlearn", "retrain", name=name)]
+        assert line.get_ydata()[0] == pytest.approx(statistics.mean(losses) / (28 if name == "goemotions" else 1), rel=1e-4)
+
+
 def test_inside_are_the_means_of_each_forget_epoch(lab, drawn):
     figure, _ = drawn("inside")
     for row, (word, name, focus) in enumerate(images_and_texts(lab)):

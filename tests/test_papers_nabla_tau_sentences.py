@@ -117,7 +117,7 @@ def test_a_text_of_unknown_words_is_left_out():
 def test_a_miss_that_may_be_chance_says_that_its_interval_reaches_into_the_band(lab):
     values = predictions.measured(lab)["closed"]
     for low, words in ((values.mean + values.half / 2, "the interval reaches into the band"),
-                       (values.mean - values.half / 2, "crosses the band")):
+                       (values.mean - values.half / 2, "the interval reaches out of the band")):
         (row,) = predictions.scores(lab, {"closed": [low, 100]}).frame.verdict
         assert row.endswith(words) and row.startswith("outside" if low > values.mean else "inside")
     assert "but" not in predictions.scores(lab, {"closed": [values.mean + 2 * values.half, 100]}).frame.verdict[0]

@@ -217,10 +217,12 @@ def test_a_prediction_is_inside_its_band_or_outside_by_so_much(value, verdict):
     assert row == ["cost", "2 to 8", f"{value:.1f}", "1", verdict] and heading[-1] == "verdict"
 
 
-@pytest.mark.parametrize("half, crosses", [(0.5, False), (1.0, False), (1.5, True), (9.0, True)])
-def test_an_interval_that_crosses_the_band_is_said_to(half, crosses):
-    verdict = tables.predictions([("cost", Interval(3.0, half, 4), (2, 8))]).frame.verdict[0]
-    assert verdict == ("inside, but the interval crosses the band" if crosses else "inside")
+@pytest.mark.parametrize("mean, half, verdict", [
+    (3.0, 0.5, "inside"), (3.0, 1.0, "inside"), (3.0, 1.5, "inside, but the interval reaches out of the band"),
+    (3.0, 9.0, "inside, but the interval reaches out of the band"), (1.0, 0.5, "outside by 1.0"),
+    (1.0, 1.5, "outside by 1.0, but the interval reaches into the band")])
+def test_an_interval_that_crosses_the_edge_of_the_band_is_said_to(mean, half, verdict):
+    assert tables.predictions([("cost", Interval(mean, half, 4), (2, 8))]).frame.verdict[0] == verdict
 
 
 def test_predictions_keep_their_order_and_digits():

@@ -60,7 +60,7 @@ def paired(frame: pd.DataFrame, metric: str, a: str, b: str) -> Interval:
 def comparison(difference: Interval, larger: str = "higher", smaller: str = "lower") -> str:
     """The word that a paired difference allows: ``larger`` or ``smaller`` only if its 95 % interval excludes 0."""
     if difference.n < 2:
-        return "not comparable"
+        return "one seed: no interval"
     if difference.low > 0:
         return larger
     return smaller if difference.high < 0 else "no difference shown"

@@ -125,7 +125,7 @@ def predictions(rows: list[tuple[str, Interval, tuple[float, float]]], digits: i
         miss = low - value.mean if value.mean < low else value.mean - high if value.mean > high else 0.0
         crosses = value.n > 1 and value.low <= high and value.high >= low and (value.low < low or value.high > high)
         verdict = f"outside by {miss:.{digits}f}" if miss else "inside"
-        verdict += ", but the interval crosses the band" if crosses else ""
+        verdict += f", but the interval reaches {'into' if miss else 'out of'} the band" if crosses else ""
         out.append({"quantity": quantity, "our band": f"{low:g} to {high:g}", "we measured": value.text(digits, 1), "n": value.n,
                     "verdict": verdict})
     return Table(pd.DataFrame(out))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...claims import FAILS, HOLDS, OPEN, UNTESTED, Interval, comparison, interval, within
 
-YES, NO, UNSURE, ALONE = "yes", "no", "inconclusive", "not comparable"
+YES, NO, UNSURE, ALONE = "yes", "no", "inconclusive", "one seed: no interval"
 WORDS = {HOLDS: YES, FAILS: NO, OPEN: UNSURE, UNTESTED: ALONE}
 
 

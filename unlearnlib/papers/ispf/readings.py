@@ -21,7 +21,7 @@ HEARD = 0.01                    # mean probability of the class above which a tr
 STARVED = 0.5                   # of the rows: a gate that keeps fewer starves its student
 HABIT = {   # what GKT's rise minus the control's says of the generator's own habit
     "higher": "which is more than the generator's own habit", "lower": "so the generator's own habit is enough",
-    "no difference shown": "so the generator's own habit is not ruled out", "not comparable": "one seed cannot tell why"}
+    "no difference shown": "so the generator's own habit is not ruled out", "one seed: no interval": "one seed cannot tell why"}
 
 
 def reading(session, figure: str) -> Markdown:

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from ... import plots
 from ...claims import interval
 from ...plots import STYLE, band, label, legend_above, log_axis, panels, reference_line, summarise
+from ...text import EMOTIONS
 from .. import NotAvailable
 from ..figures import focus, relearn, strip, the_data
 from .claims import by_domain, fraction, gaps, largest, percent, runs_of, shown
@@ -180,7 +181,8 @@ def inside(session):
         line[0].errorbar(s.epoch, s["mean"], yerr=s.half.fillna(0), color="black", linestyle="--", drawstyle="steps-post", capsize=2,
                          label="target τ", **style)
         band(part, "epoch", "forget_loss", ax=line[0], scale=1, color=STYLE["nabla_tau"][1], label="forget loss of the batches", **style)
-        reference_line(runs, "loss_forget", "retrain", ax=line[0], scale=1)
+        each = len(EMOTIONS) if part.data.iloc[0] == "goemotions" else 1         # a record sums a loss over labels, training averages it
+        reference_line(runs, "loss_forget", "retrain", ax=line[0], scale=1 / each)
         what = _part(name, part.scenario.iloc[0])
         line[0].set(title=f"{what}: does the loss reach its target?", ylabel="nats" + " (axes differ)" * (len(there) > 1), ylim=(0, None))
         band(part, "epoch", "alpha", ax=line[1], scale=1, color=plots.STYLE["ssd"][1], label="weight α", **style)

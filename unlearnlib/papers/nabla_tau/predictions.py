@@ -59,7 +59,6 @@ QUANTITIES = {
     "cost": ("cost against retraining (%)", "6 passes over the retain set instead of 20"),
     "relearning": ("relearning batches, relative to retrained", "a loss was raised, the features stay"),
 }
-CROSSES = "the interval crosses the band"
 MISSED = {
     ("closed", "below"): "the forget loss ended far below its target",
     ("closed", "above"): "the attack is told apart less than from the retrained model: more was forgotten than needed",
@@ -96,10 +95,7 @@ def box(bands: dict) -> Table:
 
 def scores(session, bands: dict) -> Table:
     """The prediction box after the run: which means lie in their bands?"""
-    table = prose.predictions(measured(session), QUANTITIES, bands).frame
-    reaches = table.verdict.str.startswith("outside") & table.verdict.str.contains(CROSSES)
-    chance = table.verdict.str.replace(CROSSES, "the interval reaches into the band")
-    return Table(table.assign(verdict=table.verdict.mask(reaches, chance)))
+    return prose.predictions(measured(session), QUANTITIES, bands)
 
 
 def misses(session, bands: dict) -> Markdown:

@@ -228,7 +228,7 @@ def one_glance(session) -> Markdown:
             gaps = [scaled(paired(f, k, m, "retrain"), 100).text(1, 1) for k in ("mia_l", "mia_e", "acc_test")]
             parts.append(f"{name} (n = {f.seed.nunique()}), {label(m)} {' / '.join(gaps)}")
         fell = paired(f, "mia_l", "nabla_tau", "original")
-        told.append(f"{name} **{comparison(fell) if fell.n > 1 else 'one seed: no interval'}** ({fell.text()})")
+        told.append(f"{name} **{comparison(fell)}** ({fell.text()})")
     return Markdown(f"*We measured*, minus retrained, in points of MIA_L / MIA_E / test accuracy: {'; '.join(parts)}. "
                     f"MIA_L of ∇τ against the original: {', '.join(told)}.")
 
