@@ -64,7 +64,7 @@ def strip(session, method: str, study: str = "images"):
         for row, source in enumerate(sources):
             pixels = (source.train_images if image.part == "train" else source.test_images)[int(image.image)]
             title = f"{image.role}\nlabel: {source.class_names[int(image.label)]}" if row == 0 else ""
-            picture(axes[row, column], pixels, title or "with noise, as the model sees it")
+            picture(axes[row, column], pixels, title or "with noise")
         ax = axes[-1, column]
         part = rows[rows.role == image.role].set_index("model").loc[models]
         ax.barh(range(3), 100 * part.p_label, color=[STYLE[m][1] for m in models], alpha=0.85)
