@@ -109,9 +109,9 @@ def test_the_rise_above_the_original_is_computed_and_explained_only_where_it_is_
     means = rows.groupby("alpha").D_r.mean()
     gain = interval(rows[rows.alpha == means.idxmax()].set_index("seed").D_r - f[f.method == "original"].set_index("seed").D_r)
     assert f"greatest at alpha {means.idxmax():g}, the best of {len(means)}: higher ({gain.text()} points)" in said
-    assert "nowhere wrong to go" in said
+    assert "a rise that needs no unlearning" in said
     change(lab, "unlearn", moved("mask_logit", "acc_test_retain", -0.5))
-    assert "nowhere wrong to go" not in repr(text.reading(lab, "alpha_curve"))
+    assert "a rise that needs no unlearning" not in repr(text.reading(lab, "alpha_curve"))
 
 
 def test_shuffled_against_sorted_has_a_verdict_and_no_other_method(lab, change):
@@ -278,7 +278,16 @@ def test_titles_of_the_sensitivity_have_its_means(lab, draw):
     at = rows[(rows.method == "lfssd") & (rows.alpha == 2) & (rows.batch_size == 64)].groupby("order").D_r.mean()
     title = draw("sensitivity").axes[2].get_title(loc="left")
     assert "(as in the tables)" in title
-    assert title.endswith(f"leave {100 * at['given']:.0f} % sorted, {100 * at['shuffled']:.0f} % shuffled")
+    assert title.endswith(f"leave the others at {100 * at['given']:.0f} % sorted, {100 * at['shuffled']:.0f} % shuffled")
+
+
+def test_the_answer_says_what_the_order_is_worth_sorted_shuffled_and_one_by_one(lab):
+    said, rows = repr(text.answer(lab)), lab.rows("sensitivity")
+    rows = rows[(rows.method == "lfssd") & (rows.alpha == 2)]
+    for size, order in ((64, "given"), (64, "shuffled"), (1, "given")):
+        part = rows[(rows.batch_size == size) & (rows.order == order)]
+        assert f"{interval(part.groupby('seed').D_r.mean()).text()} " in said, (size, order)
+    assert "Acc D_r at alpha 2:" in said and "image by image (the equation)" in said
 
 
 def test_the_spread_over_seeds_names_its_scenarios(lab):

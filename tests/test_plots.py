@@ -492,7 +492,7 @@ def test_scenarios_has_a_panel_each_with_the_retrained_level(lab, drawn):
 
 def test_sensitivity_lines_are_batch_sizes_and_orders(lab, drawn):
     figure, _ = drawn("sensitivity")
-    panels = [(a, key) for key in ("selected", "D_r") for a in sorted(lab.settings["sensitivity_alphas"])]
+    panels = [(a, key) for key in ("selected", "D_r", "D_f") for a in sorted(lab.settings["sensitivity_alphas"])]
     for ax, (alpha, key) in zip(figure.axes, panels, strict=True):
         assert f"= {alpha:g}" in ax.get_title(loc="left")
         for order, word in (("given", "class-sorted"), ("shuffled", "shuffled")):
@@ -501,9 +501,10 @@ def test_sensitivity_lines_are_batch_sizes_and_orders(lab, drawn):
             for size, value in curve:                                           # batches of one have no order
                 at = {"alpha": alpha, "batch_size": size, "order": "given" if size == 1 else order}
                 assert value == pytest.approx(100 * mean_of(records(lab, "sensitivity", "lfssd"), key, **at))
-        if key == "D_r":
+        if key != "selected":
+            recorded = {"D_r": "acc_test_retain", "D_f": "acc_test_forget"}[key]
             for name in ("original", "retrain"):
-                assert lines(ax)[label(name)][:, 1] == pytest.approx(100 * statistics.mean(metric(lab, "acc_test_retain", name)))
+                assert lines(ax)[label(name)][:, 1] == pytest.approx(100 * statistics.mean(metric(lab, recorded, name)))
 
 
 def test_cost_marks_are_epochs_and_accuracies(lab, drawn):

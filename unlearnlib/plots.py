@@ -190,7 +190,7 @@ def ruler(frame: pd.DataFrame, metrics: dict[str, str], methods: list[str], *, a
                 shown_raw = raw.text(1, 100) if metric in percent else raw.text(2, 1)
                 ax.text(0.5, position, shown_raw, va="center", ha="center", fontsize=9)
             elif -0.6 <= placed.mean <= 2.6:
-                ax.errorbar(placed.mean, position, xerr=_half(placed, 1), color=colour, marker=marker, capsize=2)
+                ax.errorbar(placed.mean, position, xerr=_half(placed, 1), color=colour, marker=marker, capsize=2, **mark(name, 6))
             else:
                 text, at, side = (f"{placed.mean:.1f} >", 2.65, "right") if placed.mean > 0 else (f"< {placed.mean:.1f}", -0.65, "left")
                 ax.text(at, position, text, va="center", ha=side, fontsize=9)

@@ -100,29 +100,30 @@ def sensitivity(session):
     """LFSSD's hidden hyper-parameters, batch size and order of D, at fixed alpha: by the equations every line is flat."""
     rows, runs_ = _focus(session, "sensitivity"), _focus(session)
     alphas, sizes = sorted(rows.alpha.unique()), sorted(rows.batch_size.unique())
-    figure, axes = panels(len(alphas), 2, width=10.5, height=6.4, sharey="row", sharex=True)
+    figure, axes = panels(len(alphas), 3, width=10.5, height=8.4, sharey="row", sharex=True)
     mine, colour = rows[rows.method == "lfssd"], STYLE["lfssd"][1]
     shown = size_of_tables(mine)
     used = {mine.hp_alpha.iloc[0]: " (as in the tables)"}
     for column, alpha in enumerate(alphas):
-        for row, metric in enumerate(("selected", "D_r")):
+        for row, metric in enumerate(("selected", "D_r", "D_f")):
             ax = axes[row, column]
             for order, dash in (("given", "-"), ("shuffled", "--")):
                 part = mine[(mine.alpha == alpha) & ((mine.order == order) | (mine.batch_size == 1))]
                 band(part, "batch_size", metric, ax=ax, within=SHARE, color=colour, linestyle=dash, marker="o", markersize=4,
                      label=f"LFSSD, {'class-sorted' if order == 'given' else 'shuffled'}")
-            if metric == "D_r":
+            if metric != "selected":
                 for name in ("original", "retrain"):
                     reference_line(runs_, metric, name, ax=ax)
             ax.set_xscale("log", base=2)
             ax.set_xticks(sizes, [str(size) for size in sizes])
-        at = mine[(mine.alpha == alpha) & (mine.batch_size == shown)].groupby("order")[["selected", "D_r"]].mean() * 100
-        for row, (metric, does) in enumerate((("selected", "select"), ("D_r", "leave"))):
+        at = mine[(mine.alpha == alpha) & (mine.batch_size == shown)].groupby("order")[["selected", "D_r", "D_f"]].mean() * 100
+        for row, (metric, does) in enumerate((("selected", "select"), ("D_r", "leave the others at"), ("D_f", "leave the class at"))):
             said = f"batches of {shown} {does} {at[metric]['given']:.0f} % sorted, {at[metric]['shuffled']:.0f} % shuffled"
-            axes[row, column].set_title(rf"$\alpha$ = {alpha:g}{used.get(alpha, '')}:" f"\n{said}", fontsize=11)
-        axes[1, column].set_xlabel("batch size (1 = the equation)")
+            axes[row, column].set_title(rf"$\alpha$ = {alpha:g}{used.get(alpha, '')}:" f"\n{said}", fontsize=10)
+        axes[2, column].set_xlabel("batch size (1 = the equation)")
     axes[0, 0].set(ylabel="weights selected (%)", ylim=(0, None))
-    axes[1, 0].set(ylabel="acc D_r (%)", ylim=(0, 102))
+    for row, metric in ((1, "D_r"), (2, "D_f")):
+        axes[row, 0].set(ylabel=f"acc {metric} (%)", ylim=(-3, 103))
     legend_above(figure, axes[1, 0], 4)
     return figure, summarise_all(rows, ["method", "order", "batch_size", "alpha"], ["selected", "D_r", "D_f"])
 
@@ -141,8 +142,6 @@ def wrong_way(session):
     seeds = dict(zip([c.get_label() for c in ax.containers], [c for c in ax.collections if isinstance(c, PathCollection)], strict=True))
     for name, shift in (("retrain", -2.0), ("lfssd", 2.0)):                     # both have forgotten: side by side, not on one spot
         seeds[label(name)].set_offsets(seeds[label(name)].get_offsets() + [shift, 0])
-    (hollow,) = [c for c in ax.containers if c.get_label() == label("lfssd")]
-    hollow.lines[0].set(markerfacecolor="none", markeredgewidth=2, markersize=11)
     ax.set(xlabel="acc D_f: test accuracy, forgotten class (%)", ylabel="acc D_r: test accuracy, others (%)",
            title="Do random weights do as well?", xlim=(-6, 104))
     if ax.get_ylim()[0] > 0:

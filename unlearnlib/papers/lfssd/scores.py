@@ -126,7 +126,8 @@ def _why(session, alpha: float, wanted: float) -> list[str]:
         pass
     theirs = (THIRD_PARTY["lam"], THIRD_PARTY["alpha"])
     if theirs in mean.index:
-        out.append(f"*network and training*: at their alpha {theirs[1]:g} and lambda {theirs[0]:g} it is {_both(mean.loc[theirs])}")
+        out.append(f"*network, training and order together*: at their alpha {theirs[1]:g} and lambda {theirs[0]:g} it is "
+                   f"{_both(mean.loc[theirs])}")
     return [f"What may be behind it: {'; '.join(out)}."] if out else []
 
 

@@ -193,7 +193,8 @@ def _alpha(session) -> str:
     text += (f" Acc D_r against the original is greatest at alpha {best:g}, the best of {len(gains)}: {comparison(gains[best])} "
              f"({gains[best].text()} points); under mask logit, which changes no weight: {comparison(control)} ({control.text()}).")
     if comparison(gains[best]) == comparison(control) == "higher":
-        text += " Images once mistaken for the forgotten class have nowhere wrong to go: a rise that needs no unlearning."
+        text += (" Images once mistaken for the forgotten class can no longer be, so some now come out right: a rise that needs no "
+                 "unlearning.")
     return text
 
 
@@ -337,11 +338,14 @@ def _order(session) -> str:
         return ""
     mine = focus(session)
     mine = mine[mine.method == "lfssd"]
-    rows = rows[(rows.method == "lfssd") & (rows.alpha == mine.hp_alpha.iloc[0]) & (rows.batch_size == mine.hp_batch_size.iloc[0])]
-    if rows.empty:
+    rows = rows[(rows.method == "lfssd") & (rows.alpha == mine.hp_alpha.iloc[0])]
+    left = {order: interval(part.D_r).text() for order, part in rows[rows.batch_size == mine.hp_batch_size.iloc[0]].groupby("order")}
+    if not left:
         return ""
-    sizes = {order: interval(part.D_r).text() for order, part in rows.groupby("order")}
-    return f" **Really no labels?** Images sorted by class leave acc D_r {sizes['given']} %, shuffled {sizes['shuffled']} %."
+    one = rows[rows.batch_size == 1]
+    single = f", {interval(one.groupby('seed').D_r.mean()).text()} image by image (the equation)" if len(one) else ""
+    return (f" **Really no labels?** Acc D_r at alpha {mine.hp_alpha.iloc[0]:g}: {left['given']} % in batches sorted by class, "
+            f"{left['shuffled']} shuffled{single}.")
 
 
 def answer(session, other=None) -> Markdown:
@@ -360,9 +364,9 @@ def answer(session, other=None) -> Markdown:
         text += (f" Shown again, it is back after {median_batches(batches['lfssd'])} mini-batches (median), retrained after "
                  f"{median_batches(batches['retrain'])}" + (f" ({never_back} of {len(batches['retrain'])} never)." if never_back else "."))
     text += _order(session)
-    costs = [f"{scenario} {paired(f[f.scenario == scenario], 'D_r', 'original', 'lfssd').text()}"
-             for scenario in session.settings["scenarios"]]
-    text += f" **The rest** lost, in points of acc D_r: {', '.join(costs)}."
+    lost = {scenario: paired(f[f.scenario == scenario], "D_r", "original", "lfssd") for scenario in session.settings["scenarios"]}
+    least, most = (choose(lost, key=lambda scenario: lost[scenario].mean) for choose in (min, max))
+    text += f" **The rest** lost from {lost[least].text()} ({least}) to {lost[most].text()} points of acc D_r ({most})."
     if other is not None:
         there = focus(other)
         text += (f" **{other.preset}** (n = {other.settings['seeds']}): acc D_f {of_method(there, 'original', 'D_f')} to "
