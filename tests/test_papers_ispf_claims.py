@@ -213,6 +213,35 @@ def test_where_nobody_gets_there_nothing_is_said_about_speed():
     assert verdict(8, World(edit=one)).status == FAILS                          # GKT alone gets there
 
 
+def test_claim_two_counts_epochs_of_the_mean_and_class_by_class():
+    found = verdict(2, World(edit=epochs("is_gkt", "class:7", at=[1], predicted_forget=0.12)))
+    assert "(mean of the 2 classes, lower in 10 of 10 epochs; alone: class:7 9 of 10, class:3 10 of 10)" in found.evidence
+    assert found.status == HOLDS                                                # the claim is on the mean
+    found = verdict(2, World(edit=every(*(epochs("is_gkt", s, at=[1], predicted_forget=0.12) for s in ("class:7", "class:3")))))
+    assert "lower in 9 of 10 epochs; alone: class:7 9 of 10, class:3 9 of 10)" in found.evidence and found.status == FAILS
+
+
+def test_claim_six_says_what_accuracy_does_not_show():
+    assert verdict(6, World()).evidence.endswith(" points (judged by A_f alone; class:7: relearning sooner than retrained in 3 of 3 seeds; "
+                                                 "loss on forgotten images against retrained: lower (-0.2 ± 0.0))")
+    late = every(*(end("ispf", "class:7", s, batches=50, loss_forget=6.0) for s in (0, 2)), end("ispf", "class:7", 1, loss_forget=6.0))
+    assert "sooner than retrained in 1 of 3 seeds; loss on forgotten images against retrained: no difference shown (0.0 " in verdict(
+        6, World(edit=late)).evidence
+    assert "relearning" not in verdict(6, World(values=like_cifar10() | {"extras": []})).evidence
+
+
+def test_claim_four_counts_every_run_of_either_part():
+    found = verdict(4, World(edit=epochs("ispf", "class:3+7", at=[2], seed=1, kept=0.9)))
+    assert found.status == FAILS and "used: 14 of 15 models; " in found.evidence
+
+
+def test_claim_seven_has_its_sign_class_by_class():
+    opposite = every(end("ispf", "class:7", auc_confidence=0.42), end("ispf", "class:3", auc_confidence=0.62))
+    found = verdict(7, World(edit=opposite))
+    assert ("minus retrained: 0.0 ± 0.0 points (with its sign, mean of the 2 classes; alone: class:7 -10.0 ± 0.0, class:3 10.0 ± 0.0)"
+            in found.evidence.replace("-0.0", "0.0")) and found.evidence.endswith("the entropy attack, LFSSD's, has no part")
+
+
 def preset_methods():
     return list(papers.settings("ispf", "digits")["methods"])
 
@@ -225,7 +254,8 @@ def test_evidence_has_the_numbers():
                      "share of the forget class, last minus first epoch: 13.0 ± 0.0 points")
     gaps = {"share of the forget class": (-14.0, -13.5), "its mean probability": (-15.0, -14.5)}           # half-way between the ends
     assert verdict(2, world).evidence == "; ".join(
-        f"{name}, {pair} minus {other}: {gap:.1f} ± 0.0 points (mean of the 2 classes, lower in 10 of 10 epochs)"
+        f"{name}, {pair} minus {other}: {gap:.1f} ± 0.0 points (mean of the 2 classes, lower in 10 of 10 epochs; alone: class:7 10 of "
+        "10, class:3 10 of 10)"
         for name, both in gaps.items()
         for (pair, other), gap in zip((("GKT + IS", "GKT"), ("ISPF", "PostFilter")), both, strict=True))
     assert verdict(3, world).evidence == "rows kept, GKT + IS minus GKT: 22.5 ± 0.0 points"
@@ -233,7 +263,7 @@ def test_evidence_has_the_numbers():
                                                    (("ISPF", 8.0), ("PostFilter", 6.0), ("GKT + IS", 4.0)))
     assert "of the retrained model's A_r, ISPF minus GKT: -2" in verdict(8, world).evidence
     assert verdict(10, world).evidence.endswith(f"minus retrained: {100 * 0.20 * (1 + 0.5 * math.sin(math.pi * 4 / 9)):.1f} ± 0.0 points")
-    assert "every synthetic image used: 12 of 12 models" in verdict(4, world).evidence
+    assert "by construction, every synthetic image used: 15 of 15 models" in verdict(4, world).evidence
     assert "as the teacher's: 15 of 15 models" in verdict(4, world).evidence
 
 

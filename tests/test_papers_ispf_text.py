@@ -66,9 +66,10 @@ def trace(world):
     loss = comparison(less(world, "loss_forget", "blockf", "gkt_dfq"))
     lost = [pct(metric(world, m, "loss_forget"), 1, 1) for m in ("blockf", "gkt_dfq", "retrain")]
     assert loss == "lower"
-    return (f"By softer measures **a trace comes through**: BlockF's student against GKT's: probability of the class {says} "
-            f"({pct(student('blockf'), 2)} and {pct(student('gkt_dfq'), 2)} %), loss on forgotten images {loss} ({lost[0]} and {lost[1]}; "
-            f"retrained {lost[2]}).")
+    return (f"By a softer measure **a trace comes through**: BlockF's student against GKT's: loss on forgotten images {loss} ({lost[0]} "
+            f"and {lost[1]}; retrained {lost[2]}). Its probability of the class, on other images (each student's on those that it was "
+            "shown): "
+            f"{says} ({pct(student('blockf'), 2)} and {pct(student('gkt_dfq'), 2)} %).")
 
 
 def test_the_wrong_way_quotes_the_last_epoch_and_the_highest(world):
@@ -79,8 +80,8 @@ def test_the_wrong_way_quotes_the_last_epoch_and_the_highest(world):
     leak, drops = status(over, 0.05), status(by_seed(world, lost, "gkt_dfq"))
     assert read(world, "wrong_way") == (
         f"*We measured:* GKT drops more than the class: **{drops}** (kept in the last epoch: "
-        f"{listed(['blockf', 'gkt_dfq'], at(world, 'kept'))} %). BlockF lets the class through, by A_f: **{leak}** (at its highest "
-        f"epoch {pct(map(peak, of(world, 'blockf')))} %; in the last "
+        f"{listed(['blockf', 'gkt_dfq'], at(world, 'kept'))} %). BlockF lets the class through, by at least 5 points of A_f: **{leak}** "
+        f"(at its highest epoch {pct(map(peak, of(world, 'blockf')))} %; in the last "
         f"epoch {listed(['gkt_dfq', 'dfkd'], at(world, 'acc_test_forget'))} %). {trace(world)}") and drops == leak == "holds"
 
 
@@ -98,12 +99,15 @@ def test_accuracy_is_compared_with_gkt_and_with_retraining(world):
     ours, theirs = (pct(metric(world, m, "acc_test_retain")) for m in ("ispf", "retrain"))
     lower = sum(comparison(less(world, "acc_test_retain", m, "retrain")) == "lower" for m in ran)
     highest = {m: max(max(at_epoch(world, m, "acc_test_forget", e)) for e in range(1, 11)) for m in ran}
-    left = ", ".join(f"{label(m)} (in one seed up to {100 * v:.1f} %)" for m, v in highest.items() if v)
+    left = ", ".join(f"{label(m)} (in one seed up to {100 * v:.1f} %{', below the margin of 5 points' if v < 0.05 else ''})"
+                     for m, v in highest.items() if v)
+    assert left.count("below the margin") == 2                                  # PostFilter and ISPF, not BlockF and the control
     assert {m for m, v in highest.items() if not v} == {"gkt_dfq", "is_gkt"}
     assert read(world, "accuracy") == (
         f"*We measured:* A_r of strategies that use every image, against GKT: **{of_all}**; of ISPF against retrained: "
         f"**{comparison(less(world, 'acc_test_retain', 'ispf', 'retrain'))}** ({ours} and {theirs} %), and lower for {lower} of 6 in all. "
-        f"A_f, at 0 in every epoch and seed: GKT, GKT + IS; not: {left}. That every filter keeps it at 0: **does not hold**.")
+        f"A_f, at 0 in every epoch and seed: GKT, GKT + IS; not: {left}. That every filter keeps it at exactly 0: **does not "
+        "hold**.")
 
 
 def test_progress_has_the_references_and_every_strategy_in_its_last_epoch(world):
@@ -111,13 +115,15 @@ def test_progress_has_the_references_and_every_strategy_in_its_last_epoch(world)
     goal, wanted = "seeds that reach 75 % of retrained's A_r", []
     for m in ("original", "retrain"):
         wanted.append({"model": label(m), "A_r (%)": pct(metric(world, m, "acc_test_retain")), "minus GKT (points)": "–", goal: "–",
-                       "A_f (%)": pct(metric(world, m, "acc_test_forget")), "rows kept (%)": "–", "drawn as the class (%)": "–", "n": 3})
+                       "A_f (%)": pct(metric(world, m, "acc_test_forget")), "rows kept, last epoch (%)": "–",
+                       "drawn as the class (%)": "–", "n": 3})
     for m in (*STRATEGIES, "dfkd"):
         gap, there = less(world, "acc_test_retain", m, "gkt_dfq"), [e for e in soonest(world, m) if e < 11]
         wanted.append({"model": label(m), "A_r (%)": at(world, "acc_test_retain")(m),
                        "minus GKT (points)": "–" if m == "gkt_dfq" else f"{gap.text()}: {comparison(gap)}",
                        goal: f"{len(there)} of 3, median epoch {statistics.median(there):g}", "A_f (%)": at(world, "acc_test_forget")(m),
-                       "rows kept (%)": at(world, "kept")(m), "drawn as the class (%)": at(world, "predicted_forget")(m), "n": 3})
+                       "rows kept, last epoch (%)": at(world, "kept")(m),
+                       "drawn as the class (%)": at(world, "predicted_forget")(m), "n": 3})
     assert text.progress(world).frame.to_dict("records") == wanted and wanted[2][goal].startswith("2 of 3")
 
 
@@ -137,11 +143,13 @@ def test_filtering_quotes_first_and_last_epoch(world):
     ends = [by_seed(world, lambda r, e=e: next(x["predicted_forget"] for x in r.rows if x.get("epoch") == e and x["row"] == "epoch"),
                     "gkt_dfq") for e in (10, 1)]
     assert set(verdicts) == {status(np.subtract(*ends))} == {"holds"}
-    rise = {m: interval(np.subtract(*(at_epoch(world, m, "predicted_forget", e) for e in (10, 1)))) for m in ("blockf", "pf", "dfkd")}
+    rise = {m: interval(np.subtract(*(at_epoch(world, m, "predicted_forget", e) for e in (10, 1))))
+            for m in ("blockf", "pf", "ispf", "dfkd")}
     over = {m: np.subtract(*(at_epoch(world, m, "predicted_forget", e) for e in (10, 1))) for m in ("gkt_dfq", "dfkd")}
     more, share = interval(over["gkt_dfq"] - over["dfkd"]), at(world, "predicted_forget")
     assert read(world, "filtering") == (
-        "*We measured:* IS lowers the share of the class: **holds**; it grows under GKT: **holds** (from GKT "
+        "*We measured:* IS lowers the share of the class: **holds** (claim 2, over all classes; this class alone: GKT + IS below GKT in 10 "
+        "of 10 epochs, ISPF below PostFilter in 10 of 10 epochs); it grows under GKT: **holds** (from GKT "
         f"{at(world, 'predicted_forget', 1)('gkt_dfq')} to GKT {share('gkt_dfq')} %; last epoch: {listed(['is_gkt', 'pf', 'ispf'], share)} "
         f"%); IS lets more through the gate: **{status(np.subtract(*kept))}**. Without GKT's gate, last minus first epoch: "
         f"{', '.join(f'{label(m)} **{comparison(g)}** ({g.text()} points)' for m, g in rise.items())}: the rise needs no gate ("
@@ -149,8 +157,14 @@ def test_filtering_quotes_first_and_last_epoch(world):
         f"points (**{comparison(more)}**), {readings.HABIT[comparison(more)]}.")
 
 
+def test_filtering_counts_the_epochs_of_its_own_class():
+    said = read(World(edit=epochs("is_gkt", "class:7", at=[1, 2], predicted_forget=0.13)), "filtering")
+    assert "this class alone: GKT + IS below GKT in 8 of 10 epochs, ISPF below PostFilter in 10 of 10 epochs)" in said
+    assert "IS lowers the share of the class: **holds** (claim 2, over" in said
+
+
 def test_a_rise_that_is_not_shown_without_the_gate_is_not_claimed():
-    flat = every(*(epochs(m, predicted_forget=0.1) for m in ("blockf", "pf", "dfkd")))
+    flat = every(*(epochs(m, predicted_forget=0.1) for m in ("blockf", "pf", "ispf", "dfkd")))
     assert ": a rise without the gate is not shown. GKT's rise" in read(World(edit=flat), "filtering")
 
 
@@ -181,11 +195,11 @@ def test_the_audit_quotes_distance_memory_and_attack(world):
     memory, gaps, other = less(world, "acc_retain", "ispf", "retrain"), *(distance(world, m)[0] for m in ("ispf", "gkt_dfq"))
     apart = interval(np.subtract(gaps, other))
     part = np.abs(np.subtract(*(metric(world, m, "acc_retain") for m in ("ispf", "retrain")))) / 4 / gaps
-    o, i, r = (pct(metric(world, m, "auc_confidence"), 2, 1) for m in ("original", "ispf", "retrain"))
+    auc = ", ".join(f"{label(m)} {pct(metric(world, m, 'auc_confidence'), 2, 1)}" for m in ("original", "dfkd", "ispf", "retrain"))
     assert read(world, "audit") == (
         f"*We measured:* Avg.Gap of ISPF {pct(gaps)} points, against GKT's **{comparison(apart, 'larger', 'smaller')}** ({apart.text()} "
         f"points); {pct(part, 0)} % of it is the accuracy on kept *training* images, against retrained **{comparison(memory)}** "
-        f"({memory.text()} points). AUC: original {o}, ISPF {i}, retrained {r}.")
+        f"({memory.text()} points). AUC: {auc}.")
 
 
 def test_cost_is_a_share_of_retraining_seed_by_seed(world):
@@ -249,7 +263,8 @@ def test_longer_runs_quote_their_last_and_highest_epoch(world):
                      f"{100 * max(r['acc_test_forget'] for r in rows):.1f} %, rows kept **fall** ({100 * rows[0]['kept']:.1f} to "
                      f"{100 * rows[-1]['kept']:.1f} %)")
         assert rows[-1]["kept"] < rows[0]["kept"]
-    assert read(world, "longer") == f"*We measured:* {'; '.join(parts)} (n = 1). The class **comes back**."
+    assert read(world, "longer") == (f"*We measured:* {'; '.join(parts)} (n = 1). The class **comes back** (steps of the generator: GKT "
+                                     "160, GKT as published 40; in that log it stays away for the first 750).")
 
 
 # --- what a session lacks

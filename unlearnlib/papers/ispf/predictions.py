@@ -80,4 +80,19 @@ def predictions(session, bands: dict) -> Table:
 
 def misses(session, bands: dict) -> Markdown:
     """What we think about each band that was missed."""
-    return prose.misses(measured(session), QUANTITIES, {k: f"we think that {why}" for k, why in MISSED.items()}, bands)
+    found, reasons = measured(session), {k: f"we think that {why}" for k, why in MISSED.items()}
+    own = _relearning(session, found["relearning"], bands["relearning"]) if "relearning" in bands else ""
+    others = {k: band for k, band in bands.items() if not own or k != "relearning"}
+    out = prose.misses(found, QUANTITIES, reasons, others).text
+    return Markdown(own if own and out == prose.misses({}, QUANTITIES, {}, {}).text else f"{out} {own}".strip())
+
+
+def _relearning(session, index: Interval, band: list[float]) -> str:
+    """A mean below the band whose interval reaches into it, and yet lies below 1 as a whole: sooner than the retrained model."""
+    if not index.n or index.mean >= band[0] or not band[0] <= index.high < 1:
+        return ""
+    runs = focus(session, session.frame())
+    never = runs[runs.batches.isna()].groupby("method").seed.nunique()
+    tried = session.rows("unlearn").batch.max() + 1
+    bound = (f" It is an upper bound: \"never\" counts as {tried:g}." if never.get("retrain", 0) and not never.get("ispf", 0) else "")
+    return f"*Relearning time* is below the band by its mean, and below 1 (as soon as retrained) by its whole interval.{bound}"
