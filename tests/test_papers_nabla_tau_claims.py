@@ -58,6 +58,10 @@ def test_a_forget_loss_beyond_the_target_and_its_noise_is_overshoot():
     assert found.status == FAILS and "4 of 6 models" in found.evidence          # the first seed, images and text
     for name in ("digits", "scipy_docs"):
         assert f"{name}: ReLU active in 100 % of the first pass's and 90 % of the last's batches, loss of a pass at most " in found.evidence
+    assert "; above: digits in pass 2 of 3, scipy_docs in pass 2 of 3)" in found.evidence and "put to the test" not in found.evidence
+    short = World()
+    short.studies["curve"].loc[lambda f: f.data == "digits", "forget_loss"] *= 0.5
+    assert "; not put to the test where no pass came up to the target: digits)" in verdict(8, short).evidence
     assert "at most 134 % of the target in the mean" in found.evidence           # (1.2 + 2 * 0.8 / 4 + 0.01) / 1.2, or almost
 
 
@@ -165,9 +169,18 @@ def test_a_baseline_counts_only_if_it_leaves_a_usable_model(lost, status):
 def test_the_evidence_against_baselines_names_those_that_stand_still():
     found = verdict(4, World(change={("random", "random:0.15", "ssd"): {"mia_l": 0.77}}))
     first, second, third = found.evidence.split("; ")
-    for part in (first, third):
-        assert part.endswith("than amnesiac (nearer, practically the original: SSD)")
-    assert second.endswith("than amnesiac (nearer)")                            # SSD moved by 3 points there
+    for part in (first, third.removesuffix(": against amnesiac only")):
+        assert part.endswith("than amnesiac (∇τ nearer, practically the original: SSD)")
+    assert second.endswith("than amnesiac (∇τ nearer)")                            # SSD moved by 3 points there
+
+
+def test_the_evidence_says_who_is_the_only_opponent_and_who_is_nearer_but_not_counted():
+    lost = {("random", s, "neggrad_plus"): {"mia_l": 0.5, "acc_test": 0.80} for s in FRACTIONS[1:]}
+    said = verdict(4, World(change=lost)).evidence
+    assert said.endswith(": against amnesiac only; in the mean nearer than ∇τ, but it loses too much test accuracy to count: "
+                         "NegGrad+ at 15 %, NegGrad+ at 30 %")
+    other = verdict(4, World(change={("random", "random:0.3", "finetune"): {"mia_l": 0.57}})).evidence
+    assert " only" not in other and "too much" not in other
 
 
 def test_standing_still_is_within_two_points_of_the_original_in_attack_and_forget_accuracy():

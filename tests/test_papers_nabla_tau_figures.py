@@ -13,6 +13,7 @@ from unlearnlib.claims import interval
 from unlearnlib.papers import Session, domains
 from unlearnlib.papers.nabla_tau import FIGURES
 from unlearnlib.papers.nabla_tau.claims import fraction
+from unlearnlib.papers.nabla_tau.readings import variant_shown
 from unlearnlib.plots import label
 
 
@@ -136,11 +137,11 @@ def test_variants_are_means_and_the_unchanged_one_is_on_top(lab, drawn):
     for row, (_, name, focus) in enumerate(images_and_texts(lab)):
         recorded = of(lab, "variants", "nabla_tau", name=name)
         names = [t.get_text() for t in figure.axes[3 * row].get_yticklabels()]
-        assert names[0].startswith("as ") and sorted(names) == sorted(domains(lab.settings)[row]["variants"])
+        assert names[0].startswith("as ") and sorted(names) == sorted(map(variant_shown, domains(lab.settings)[row]["variants"]))
         for ax, key in zip(figure.axes[3 * row:3 * row + 3], ("mia_l", "acc_forget", "acc_test"), strict=True):
             (container,) = ax.containers
             for x, y in container.lines[0].get_xydata():
-                values = [r[key] for x_ in recorded for r in x_.rows if r["variant"] == names[int(y)]]
+                values = [r[key] for x_ in recorded for r in x_.rows if variant_shown(r["variant"]) == names[int(y)]]
                 assert x == pytest.approx(100 * statistics.mean(values)) and len(values) == domains(lab.settings)[row]["seeds"]
             for method in ("original", "retrain"):
                 assert lines(ax)[label(method)][:, 0] == pytest.approx(100 * mean(lab, key, method, focus, name))

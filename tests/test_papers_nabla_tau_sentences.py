@@ -72,23 +72,28 @@ def test_class_removal_is_scored_against_its_expectation():
     losses = {("class", None, m): {"loss_forget": x, "mia_l_class": 0.6, "acc_test_forget": a} for m, x, a in
               (("original", 0.1, 0.9), ("retrain", 5.0, 0.0), (MINE, 1.25, 0.02))}
     said = repr(text.class_reading(World(change=losses)))
-    assert said.endswith("Short of the retrained model, as expected? in loss **yes**, in accuracy on the class **yes**.")
+    assert "Short of the retrained model, as expected? in loss **yes**, in accuracy on the class **yes**. **The stated reason was" in said
     losses["class", None, MINE] |= {"loss_forget": 6.0, "acc_test_forget": 0.0}
     said = repr(text.class_reading(World(change=losses)))
-    assert said.endswith("in loss **no**, in accuracy on the class **no difference shown**.") and "did not test why" in said
+    assert "in loss **no**, in accuracy on the class **no difference shown**. **The stated" in said and "did not test why" in said
+    losses["class", None, MINE]["loss_forget"] = 1.15                           # short of the target, 1.2
+    assert "stated reason" not in repr(text.class_reading(World(change=losses)))
 
 
-@pytest.mark.parametrize("js, answer", [(0.3, "yes"), (0.1, "not shown")])
+@pytest.mark.parametrize("js, answer", [(0.4, "**yes**"), (0.1, "**not shown**"),
+                                        (0.3, "**undecided**: Avg.Gap is lower, JS not distinguishable from the original's")])
 def test_the_audit_is_scored_against_its_expectation(js, answer):
     near = {m: {"acc_retain": 0.9, "js_forget": x} for m, x in (("original", 0.3), ("retrain", 0.0), (MINE, js), ("finetune", 0.2),
                                                                 ("amnesiac", 0.2), ("ssd", 0.3))}
     said = repr(text.audit_reading(World(change={("random", None, m): v for m, v in near.items()})))
-    assert said.endswith(f"Better on Avg.Gap than on JS, as expected? **{answer}**.")
+    assert said.endswith(f"Better on Avg.Gap than on JS, as expected? {answer}.")
 
 
 def test_one_seed_has_no_interval():
     said = repr(text.one_glance(World(seeds=1)))
-    assert said.endswith("images **one seed: no interval** (-24.5), text **one seed: no interval** (-33.0).")
+    assert said.endswith("images **one seed: no interval** (-24.5 points), text **one seed: no interval** (-33.0 points).")
+    said = repr(reading(World(seeds=1), "curves"))
+    assert said.count("MIA_L **one seed: no interval**") == 4                   # images and text, beside retrained and fine-tuned
 
 
 def test_the_gap_of_the_text_is_its_target_less_its_forget_loss():
@@ -99,7 +104,7 @@ def test_the_gap_of_the_text_is_its_target_less_its_forget_loss():
     said = repr(text.small_gaps(big, small))
     assert "scipy_docs target 1.200 ± 0.000, forget loss 0.250 ± 0.000, gap 0.950 ± 0.000 nats; scipy_docs target 1.200" in said
     assert "gap 0.700 ± 0.000 nats." in said
-    assert said.endswith("variant by variant: as published: **no difference shown** (0.0 ± 0.0); larger rate: **lower** (-5.0 ± 0.0).")
+    assert said.endswith("| as published | 0.0 ± 0.0 | **no difference shown** |\n| larger rate | -5.0 ± 0.0 | **lower** |")
 
 
 def test_a_text_of_unknown_words_is_left_out():
@@ -141,12 +146,18 @@ def test_the_curves_have_both_attacks_and_the_lowest_accuracy(lab, monkeypatch):
     said = repr(reading(lab, "curves"))
     for _, *where in images_and_texts(lab):
         runs = lab.frame().set_index(["data", "scenario"]).loc[tuple(where)].pivot(index="seed", columns="method", values="mia_e")
-        assert f"MIA_E original {interval(runs.original).text()}, " in said
-        assert f"against retrained: **higher** ({interval(runs.nabla_tau - runs.retrain).text()}); test accuracy" in said
+        assert f" {interval(runs.original).text()} " in said and f" {interval(runs.nabla_tau - runs.retrain).text()} (higher)" in said
+    assert said.count("**As expected?** images: purple falls to the green line? MIA_L **no: higher**, MIA_E **no: higher**; grey") == 1
+    assert "text: purple falls to the green line? MIA_L **not distinguishable from it**, MIA_E **no: higher**; grey" in said
+    def fooled(frame):
+        goal = frame[frame.method == "retrain"].set_index(["data", "scenario", "seed"]).mia_l
+        keys = pd.MultiIndex.from_frame(frame[["data", "scenario", "seed"]])
+        return frame.assign(mia_l=frame.mia_l.where(frame.method != MINE, goal.reindex(keys).to_numpy()))
+    assert said_of(monkeypatch, lab, "curves", runs=fooled).count("MIA_L **not distinguishable from it**") == 2
     other = said_of(monkeypatch, lab, "curves", change=lambda r: r.assign(acc_test=r.acc_test.where(r.method == MINE, 0.111)))
     assert other == said and said.count("its lowest mean on the way") == 2      # that of the other methods does not count
     last = said_of(monkeypatch, lab, "curves", change=lambda r: r.assign(acc_test=r.acc_test.where(r.passes > 0, 0.111)))
-    assert last.count("its lowest mean on the way 11.1 %, after 0.0 passes") == 2
+    assert last.count("dips? **no**, its lowest mean on the way is 11.1 %, after 0.0 passes") == 2
 
 
 def test_the_wrong_way_is_scored_against_its_expectation(lab, monkeypatch):
@@ -168,7 +179,8 @@ def test_whether_a_pass_reached_the_target(lab, monkeypatch, share, answer):
 
 
 def test_the_histograms_say_whether_the_retrained_pair_agrees(lab, monkeypatch):
-    assert repr(reading(lab, "histograms")).endswith("as expected? images **yes**, text **no, lower**.")
+    assert repr(reading(lab, "histograms")).endswith("as expected? images **yes**, text **no, lower**. We did not test why "
+                                                    "they differ there: a retrained model need not hit 50 %.")
     same = said_of(monkeypatch, lab, "histograms", runs=lambda f: f.assign(loss_test=f.loss_forget))
     assert same.endswith("images **yes**, text **yes**.")
     said = repr(reading(lab, "histograms"))
@@ -181,7 +193,7 @@ def test_the_variants_are_scored_against_their_expectations(lab, monkeypatch):
     said = repr(reading(lab, "variants"))
     for wanted in ("digits, tau from seen data coincides with off **yes**",
                    "scipy_docs, tau from seen data coincides with off **no: lower**",
-                   "scipy_docs, published rate and budget does nothing **yes**", "lowers forget accuracy **not shown**",
+                   "scipy_docs, published rate and budget does nothing **yes**", "digits, alpha0 = 1 lowers forget accuracy **not shown**",
                    "scipy_docs, two-sided (the official text code) raises forget accuracy **yes**"):
         assert wanted in said
     def other(rows):
@@ -190,7 +202,7 @@ def test_the_variants_are_scored_against_their_expectations(lab, monkeypatch):
                            mia_l=rows.mia_l + 0.5 * (rows.variant == "published rate and budget"))
     said = said_of(monkeypatch, lab, "variants", "variants", other)
     assert "lowers forget accuracy **yes** (-49.6" in said and "lowers test accuracy **no** (48.7" in said
-    assert "published rate and budget does nothing **no**" in said
+    assert "published rate and budget does nothing **no**" in said and said.endswith("*not shown* may need more seeds.")
 
 
 def test_the_grid_says_whether_the_rule_was_followed(lab, monkeypatch):

@@ -32,7 +32,7 @@ from unlearnlib.claims import FAILS, HOLDS, OPEN, UNTESTED, comparison, interval
 from unlearnlib.papers import Session, domains
 from unlearnlib.papers.nabla_tau import FIGURES, STUDIES, predictions, text
 from unlearnlib.papers.nabla_tau.claims import fraction, largest, runs_of
-from unlearnlib.papers.nabla_tau.readings import READINGS, reading
+from unlearnlib.papers.nabla_tau.readings import READINGS, reading, variant_shown
 from unlearnlib.plots import label
 
 
@@ -80,12 +80,33 @@ def test_without_curves_the_other_quantities_are_still_measured():
 def test_the_answer_says_yes_only_within_three_points(mia_l, word):
     said = repr(text.answer(World(change={("random", "random:0.3", MINE): {"mia_l": mia_l}})))
     assert said.startswith("**Yes.** " if word == "yes" else "**Partly.** ")
-    assert "(preset made up)" in said and f"**Images: 3 % yes, 15 % yes, 30 % {word}.** At 30 %, MIA_L goes" in said
-    assert f"yes in {5 - (word == 'no')} of 5 cases, no in {int(word == 'no')}, the rest undecided" in said
-    assert "**Text: 15 % yes, 30 % yes.** At 30 %, MIA_L goes from 95.0" in said
+    assert "(preset made up)" in said and f"**Images: 3 % yes, 15 % yes, 30 % {word}** (at 30 % " in said
+    assert f"yes in {5 - (word == 'no')} of 5 cases, no in {int(word == 'no')}." in said
+    assert "**Text: 15 % yes, 30 % yes** (at 30 % " in said
     way = rf"{100 * (0.80 - mia_l) / 0.25:.1f} ± 0.0 % of the way"
-    assert re.search(rf"from 80.0 ± 0.0 to {100 * mia_l:.1f} ± 0.0 % \(retrained 55.0 ± 0.0\): {way}, for 0.[45] ± 0.0 points", said)
-    assert "points of test accuracy (retraining: 1.0 ± 0.0)" in said and "Text" not in repr(text.answer(World(texts=())))
+    assert re.search(rf"at 30 % {way}, test accuracy lost 0.[45] ± 0.0; by retraining 1.0 ± 0.0\)", said)
+    assert "Text" not in repr(text.answer(World(texts=()))) and "over-forgets" not in said
+
+
+def test_the_answer_names_over_forgetting_relearning_and_the_other_text_data():
+    world = World(change={("text", "random:0.15", MINE): {"acc_forget": 0.7}})
+    assert "; over-forgets at 15 %)." in repr(text.answer(world)) and "from the original" not in repr(text.answer(world))
+    other = World(change={("text", None, MINE): {"mia_l": 0.93}})
+    assert repr(text.answer(world, other)).endswith("scipy_docs, published settings: lower from the original.")
+    assert repr(text.answer(world, World(texts=()))) == repr(text.answer(world))
+    batches = {MINE: (0, 1, 2), "retrain": (7, 8, 9)}
+    runs = pd.DataFrame([{"method": m, "seed": s, "batches": v, "scenario": "random:0.3", "data": "digits"}
+                         for m, values in batches.items() for s, v in enumerate(values)])
+    world.studies["relearn"], frame = runs, world.frame()
+    world.frame = lambda study="unlearn": runs if study == "relearn" else frame
+    assert "Relearned after 0 to 2 batches (retrained 7 to 9)." in repr(text.answer(world))
+
+
+def test_claims_that_another_preset_misses_have_their_evidence():
+    table = pd.DataFrame({"claim": [1, 2, 3], "verdict": [HOLDS, FAILS, OPEN], "evidence": ["fine", "9 points", "5 points"]})
+    said = repr(text.unmet(SimpleNamespace(preset="large", verdicts=lambda: table)))
+    assert said == "*We measured* (preset large): claim 2 **does not hold**: 9 points; claim 3 **inconclusive**: 5 points."
+    assert "no claim is refuted" in repr(text.unmet(SimpleNamespace(preset="large", verdicts=lambda: table[:1])))
 
 
 def test_the_answer_is_no_where_the_attack_falls_for_nothing():
@@ -99,12 +120,12 @@ def test_the_answer_says_so_where_the_rate_of_the_text_was_tuned():
     world = World()
     assert "no evidence" not in repr(text.answer(world))
     world.settings["text"]["grids"] = {"nabla_tau": {"lr": [0.1, 0.2]}}
-    assert repr(text.answer(world)).endswith('the text\'s rate was tuned: text is no evidence for "no tuning".')
+    assert repr(text.answer(world)).endswith('Text\'s rate was tuned: no evidence for "no tuning".')
 
 
 def test_the_answer_is_inconclusive_where_seeds_contradict_one_another_and_says_so_of_one_seed():
-    assert "Images: 3 % inconclusive, 15 % inconclusive, 30 % inconclusive." in repr(text.answer(World(noise=0.2)))
-    assert "Images: 3 % one seed, 15 % one seed, 30 % one seed." in repr(text.answer(World(seeds=1)))
+    assert "Images: 3 % inconclusive, 15 % inconclusive, 30 % inconclusive**" in repr(text.answer(World(noise=0.2)))
+    assert "Images: 3 % one seed, 15 % one seed, 30 % one seed**" in repr(text.answer(World(seeds=1)))
 
 
 def test_the_expectation_is_scored_fraction_by_fraction():
@@ -125,7 +146,10 @@ def test_the_expectation_is_scored_fraction_by_fraction():
 def test_the_cost_is_scored_against_its_band(epochs, word):
     """Retraining costs 14 epochs."""
     said = repr(text.cost_reading(World(change={("random", "random:0.3", MINE): {"epochs": epochs}}), [20, 40]))
-    assert said == f"*We measured:* ∇τ costs {100 * epochs / 14:.1f} ± 0.0 % of our retraining: **{word}** our band, 20 to 40 %."
+    assert said.startswith(f"*We measured:* at 30 %, ∇τ costs {100 * epochs / 14:.1f} ± 0.0 % of our retraining: **{word}** our band")
+    costs = "more" if epochs > 4 else "less"                                    # fine-tuning costs 4
+    assert said.endswith(f"30 % {100 * epochs / 14:.1f} ± 0.0 % (fine-tuned 28.6 ± 0.0 %: ∇τ costs **{costs}**).")
+    assert "Fraction by fraction: 3 % 35.7 ± 0.0 % (fine-tuned 28.6 ± 0.0 %: ∇τ costs **more**), 15 % " in said
 
 
 CLASS_LOSSES = {("class", None, m): {"loss_forget": x, "mia_l_class": a} for m, x, a in
@@ -152,14 +176,19 @@ def test_the_audit_names_who_is_nearest():
     before = (100 * (0.1 + 0.01 + 0.25) + 0) / 4                                # the original, likewise
     assert f"against the original: Avg.Gap **lower** ({gap - before:.1f} ± 0.0 points), JS on forget samples **lower** (-0.200" in said
     change["random", None, "amnesiac"] = near["amnesiac"] | {"mia_l": 0.55, "acc_test": 0.89}
-    assert f"nearest to retrained by Avg.Gap: amnesiac (0.0 ± 0.0; ∇τ {gap:.1f} ± 0.0)" in repr(text.audit_reading(World(change=change)))
+    said = repr(text.audit_reading(World(change=change)))
+    assert f"nearest to retrained by Avg.Gap: amnesiac (0.0 ± 0.0; ∇τ {gap:.1f} ± 0.0; amnesiac minus ∇τ {-gap:.1f} ± 0.0: **low" in said
 
 
 def test_one_glance_has_every_method_beside_retrained():
     said = repr(text.one_glance(World(seeds=2)))
-    assert f"images (n = 2), {label(MINE)} 0.5 ± 0.0 / 0.5 ± 0.0 / 0.6 ± 0.0" in said
-    assert said.endswith("MIA_L of ∇τ against the original: images **lower** (-24.5 ± 0.0), text **lower** (-33.0 ± 0.0).")
-    assert f"text (n = 2), {label('finetune')} 30.0" in said and f", {label('retrain')} " not in said
+    head, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines() if line.startswith("| ")]
+    assert head[1:] == [label(m) for m in ("original", "finetune", "amnesiac", "ssd", MINE)]
+    table = {line[0]: dict(zip(head, line, strict=True)) for line in lines}
+    for title, value in (("MIA_L", "0.5 ± 0.0"), ("MIA_E", "0.5 ± 0.0"), ("test accuracy", "0.6 ± 0.0")):
+        assert table[f"images (n = 2), {title}"][label(MINE)] == value
+    assert table["text (n = 2), MIA_L"][label("finetune")] == "30.0 ± 0.0" and table["text (n = 2), MIA_L"][label("ssd")] == "–"
+    assert said.endswith("MIA_L of ∇τ against the original: images **lower** (-24.5 ± 0.0 points), text **lower** (-33.0 ± 0.0 points).")
 
 
 def test_the_noise_is_binomial_in_the_size_of_the_smaller_set():
@@ -229,7 +258,7 @@ def test_the_example_by_hand():
 @pytest.mark.parametrize("name", READINGS)
 def test_every_reading_is_a_sentence_with_numbers(lab, name):
     said = repr(reading(lab, name))
-    assert said.startswith("*We measured:* ") and said.endswith(".") and "\n" not in said
+    assert said.startswith("*We measured:* ") and said.endswith(".") and ("\n" in said) == (name == "curves")
     assert re.search(r"\d", said) or name == "ruler"                            # it names methods
     assert "nan" not in said and "not available" not in said and ".." not in said
 
@@ -242,13 +271,13 @@ def test_readings_quote_the_records(lab):
     said = {name: repr(reading(lab, name)) for name in READINGS}
     for word, name, focus in images_and_texts(lab):
         share = f"{100 * fraction(focus):g} %"
-        three = ", ".join(f"{label(m)} {interval(metric(lab, 'mia_l', m, focus, name)).text()}" for m in
-                          ("original", "finetune", MINE, "retrain"))
-        assert f"{word} at {share}: MIA_L {three} %" in said["curves"]
-        for other, key, lead in (("finetune", "mia_l", "∇τ against fine-tuned"), ("retrain", "mia_l", ", against retrained"),
-                                 ("original", "acc_test", "of ∇τ against the original")):
-            gap = interval(np.subtract(metric(lab, key, MINE, focus, name), metric(lab, key, other, focus, name)))
-            assert f"{lead}: **{comparison(gap)}** ({gap.text()}" in said["curves"].split("text at")[word == "text"]
+        assert f"| {share} forgotten, %" in said["curves"]
+        for key, title in (("mia_l", "MIA_L"), ("mia_e", "MIA_E"), ("acc_test", "test accuracy")):
+            (line,) = [x for x in said["curves"].splitlines() if x.startswith(f"| {word}, {title} ")]
+            cells = [c.strip() for c in line.strip("|").split("|")][1:]
+            values = {m: metric(lab, key, m, focus, name) for m in ("original", "finetune", MINE, "retrain")}
+            gaps = [interval(np.subtract(values[MINE], values[m])) for m in ("original", "finetune", "retrain")]
+            assert cells == [interval(v).text() for v in values.values()] + [f"{g.text()} ({comparison(g)})" for g in gaps]
         apart = {m: np.subtract(*(metric(lab, k, m, focus, name) for k in ("loss_forget", "loss_test")))
                  for m in ("original", MINE, "retrain")}
         told = [f"{label(m)} **{comparison(interval(values))}**" for m, values in apart.items()]
@@ -286,7 +315,7 @@ def test_readings_quote_the_records(lab):
         base = next(v for v in value if v.startswith("as "))
         for v in value:
             gap = interval(np.subtract(value[v], value[base])).text()
-            assert (f"{name}, {v}: " in said["variants"]) == (v != base) and (v == base or f"({gap})" in said["variants"])
+            assert (f"{name}, {variant_shown(v)}: " in said["variants"]) == (v != base) and (v == base or f"({gap})" in said["variants"])
     slow = interval(np.subtract(value["published rate and budget"], metric(lab, "mia_l", "original", name="scipy_docs")))
     wanted = f"scipy_docs, published rate and budget against the original: **{comparison(slow)}** ({slow.text()})"
     assert wanted in said["variants"] and "digits, published" not in said["variants"]

@@ -15,7 +15,7 @@ from ...text import EMOTIONS
 from .. import NotAvailable
 from ..figures import focus, relearn, strip, the_data
 from .claims import by_domain, fraction, gaps, largest, percent, runs_of, shown
-from .readings import first_bar
+from .readings import first_bar, variant_shown
 from .studies import BINS
 
 REAL = ["original", "retrain", "finetune", "amnesiac", "scrub", "scrub_r", "neggrad_plus", "ssd", "nabla_tau"]
@@ -84,7 +84,9 @@ def curves(session):
         line[0].set_ylim(line[1].get_ylim())
     for ax in axes[-1]:
         ax.set_xlabel(SEEN)
-    legend_above(figure, axes[0, 0], 5)
+    if len(there) > 1:
+        axes[0, 0].plot([], [], " ", label="(axes differ between rows)")
+    legend_above(figure, axes[0, 0], 6)
     return figure, _drawn(rows, ["data", "method"], ["mia_l", "mia_e", "acc_test"])
 
 
@@ -215,7 +217,8 @@ def grid(session):
     fractions, alphas = sorted(rows.fraction.unique()), sorted(rows.alpha0.unique())
     goals = _goals(session, fractions)
     figure, axes = panels(3, width=12.5, height=4.7, sharey=True)
-    titles = {"gap": "How far is MIA_L from 50 %?\n|MIA_L − 50| (points)", "lost": "What does it cost?\ntest accuracy lost (points)",
+    titles = {"gap": "How far is MIA_L from 50 %?\nmean of |MIA_L − 50| over seeds (points)",
+              "lost": "What does it cost?\ntest accuracy lost (points)",
               "acc_forget": "Is it forgotten as by retraining?\nforget accuracy (%), colour: distance"}
     for ax, (metric, title) in zip(axes[0], titles.items(), strict=True):
         mean, goal = rows.pivot_table(index="alpha0", columns="fraction", values=metric), goals[metric]
@@ -238,7 +241,8 @@ def grid(session):
         ax.set_title(title, fontsize=11)
     axes[0, 0].set_ylabel(r"starting weight $\alpha_0$")
     figure.legend([Rectangle((0, 0), 1, 1, fill=False, edgecolor=STYLE["nabla_tau"][1], linewidth=2.5)],
-                  ["framed: the weight of the rule, 5/3 of the fraction; yellow: better"], loc="outside upper left")
+                  ["framed: the weight of the rule, 5/3 of the fraction; yellow: better (colour scales differ); every number is a mean "
+                   "over seeds"], loc="outside upper left")
     return figure, pd.concat([summarise(rows, ["fraction", "alpha0", "rule"], m).assign(metric=m) for m in titles])
 
 
@@ -261,7 +265,7 @@ def variants(session):
             ax.set_title(f"{_part(name, part.scenario.iloc[0])}: {title}", fontsize=11)
             ax.set_xlabel(unit, fontsize=9)
             ax.set(yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
-            ax.set_yticklabels(names)
+            ax.set_yticklabels(map(variant_shown, names))
     if len(there) > 1:
         axes[0, 0].plot([], [], " ", label="(axes differ between rows)")
     legend_above(figure, axes[0, 0], 3)
