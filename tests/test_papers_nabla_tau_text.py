@@ -422,8 +422,10 @@ def test_the_answer_is_made_of_measured_numbers(lab):
     assert said.startswith("**Partly.** *We measured* (preset digits)")
     assert not any(word in said for word in ("one seed", "nan", "not available"))
     for _, name, focus in images_and_texts(lab):
-        for method in ("original", MINE, "retrain"):
-            assert interval(metric(lab, "mia_l", method, focus, name)).text() in said
+        start, end, goal = (np.array(metric(lab, "mia_l", m, focus, name)) for m in ("original", MINE, "retrain"))
+        before, after, fair = (np.array(metric(lab, "acc_test", m, focus, name)) for m in ("original", MINE, "retrain"))
+        assert (f"{interval((start - end) / (start - goal)).text()} % of the way, test accuracy lost {interval(before - after).text()}; "
+                f"by retraining {interval(before - fair).text()}") in said
 
 
 def test_other_sentences_of_the_notebook(lab):
