@@ -113,14 +113,17 @@ def test_random_samples_stand_against_the_diagonal(noise, drawn):
     figure, numbers = drawn("random")
     start, goal = (of(noise, m, RANDOM) for m in ("original", "retrain"))
     controls = of(noise, MINE, RANDOM, "controls")
-    runs = {"noise of the same norm": [next(x for x in r.rows if x["control"].startswith("noise")) for r in controls],
-            "retrained": [r.metrics for r in goal]}
+    runs = {"original": [r.metrics for r in start], "retrained": [r.metrics for r in goal],
+            "noise of the same norm": [next(x for x in r.rows if x["control"].startswith("noise")) for r in controls]}
     runs |= {f"vector, β = {b}": [x[b] for x in swept(noise, "beta", RANDOM)] for b in (1, 5, 10)}
-    assert numbers.name.tolist() == list(runs) and [t.get_text() for t in figure.axes[0].texts] == list(runs)
+    assert numbers.name.tolist() == list(runs) == [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
+    assert figure.axes[0].get_title(loc="left").startswith("Random samples") and not figure.axes[0].texts
     for name, seeds in runs.items():
         row = one(numbers, name=name)
-        assert row.ua == pytest.approx(100 * (1 - np.mean([x["acc_forget"] for x in seeds])))
-        assert row.lost == pytest.approx(100 * (1 - np.mean([x["acc_retain"] for x in seeds])))
+        for key, mean, half in (("acc_forget", row.ua, row.ua_half), ("acc_retain", row.lost, row.lost_half)):
+            wanted = interval([100 * (1 - x[key]) for x in seeds])
+            assert (mean, half) == (pytest.approx(wanted.mean), pytest.approx(wanted.half))
+        assert marks(figure.axes[0])[name][0] == pytest.approx([row.lost, row.ua])
         beyond = [o.metrics["acc_forget"] - x["acc_forget"] - o.metrics["acc_retain"] + x["acc_retain"]
                   for x, o in zip(seeds, start, strict=True)]
         assert row.beyond == pytest.approx(np.mean(beyond)) and row.half == pytest.approx(interval(beyond).half)
@@ -246,6 +249,17 @@ def test_composition_has_weights_and_what_each_mix_comes_to(noise, drawn):
         is_interval(one(numbers, metric="avg_gap", scenario=RANDOM, mix=name), mixed(noise, name))
         y, x = names.index(name), 100 * mixed(noise, name).mean()
         assert any(abs(a - x) < 1e-6 and abs(b - y) < 0.3 for a, b in points(right))
+    lines = {line.get_label(): line.get_xdata()[0] for line in right.lines if line.get_label().startswith("original")}
+    assert lines == {f"original, {s}": pytest.approx(100 * gaps(noise, "original", s).mean()) for s in (RANDOM, UNION)}
+
+
+def test_a_whisker_that_the_axis_cuts_is_named(drawn):
+    """Avg.Gap and UA of one method on random samples, of seeds far apart."""
+    far = World(edit=lambda spec, metrics, rows: metrics.update(acc_forget=(0.8, 0.3, 0.8)[spec.seed]) if (
+        spec.scenario, spec.method) == (RANDOM, "salun") else None)
+    axes = FIGURES["methods"](far)[0].axes
+    assert ["cut at the axis" in ax.get_xlabel() for ax in axes[:4]] == [False, True, False, True]
+    assert not any("cut at the axis" in ax.get_xlabel() for ax in FIGURES["methods"](World())[0].axes)
 
 
 def test_transfer_has_training_and_unseen_images_class_by_class(noise, drawn):

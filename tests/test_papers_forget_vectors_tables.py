@@ -22,6 +22,7 @@ from fvectors import (
     SINGLE,
     UNION,
     World,
+    at,
     gap_of,
     gaps,
     mean_gap,
@@ -38,6 +39,7 @@ from unlearnlib import records, tables
 from unlearnlib.claims import comparison, interval
 from unlearnlib.papers.forget_vectors import text
 from unlearnlib.papers.forget_vectors.claims import USED
+from unlearnlib.papers.forget_vectors.comparisons import stops
 from unlearnlib.plots import label
 
 
@@ -196,13 +198,29 @@ def test_the_box_the_score_and_the_reasons_agree(noise, monkeypatch):
     wide = {k: [v.mean - 1, v.mean + 1] for k, v in found.items()}
     assert len(text.box(wide).frame) == len(text.predictions(noise, wide).frame) == 8
     assert not any("outside" in v for v in text.predictions(noise, wide).frame.verdict)
-    assert repr(text.misses(noise, wide)) == "No mean missed its band this time."
+    apart = " and ".join(f"{b} ({i.text()})" for b, i in stops(noise).items() if comparison(i) == "higher")
+    what, why = text.QUANTITIES["random"]
+    hit = (f" *{what}*: the band was hit, but its reason (\"{why}\") was not: at β = {apart} more "
+           "points of UA are gained than of RA lost.") if apart else ""
+    assert repr(text.misses(noise, wide)) == "No mean missed its band this time." + hit
     for key, v in found.items():
         for side, sign in (("below", 1), ("above", -1)):
             off = v.mean + sign * (5 + v.half)
             told = repr(text.misses(noise, wide | {key: [off - 1, off + 1]}))
-            assert told == f"*{text.QUANTITIES[key][0]}* came out {side} the band: {text.MISSED[key, side]}."
+            assert told == (f"*{text.QUANTITIES[key][0]}* came out {side} the band: {text.MISSED[key, side]}."
+                            + (hit if key != "random" else ""))
             assert sum("outside" in v for v in text.predictions(noise, wide | {key: [off - 1, off + 1]}).frame.verdict) == 1
+
+
+def test_a_band_that_was_hit_for_another_reason_says_so():
+    """Random samples: UA of 16 %; gained against lost, 4, 10 and 10 points at the three stops of beta."""
+    told = repr(text.misses(World(), {"random": [5, 25]}))
+    assert told == ("No mean missed its band this time. *UA of the vector for random samples (%)*: the band was hit, but its reason (\"no "
+                    "common direction tells them from the rest\") was not: at β = 1 (4.0 ± 0.0) and 5 (10.0 ± 0.0) and 10 (10.0 ± 0.0) "
+                    "more points of UA are gained than of RA lost.")
+    equal = every(*(at("beta", b, RANDOM, acc_retain=kept) for b, kept in ((1, 0.95), (5, 0.8), (10, 0.5))))
+    assert "was not" not in repr(text.misses(World(edit=equal), {"random": [5, 25]}))
+    assert "was not" not in repr(text.misses(World(), {"random": [20, 25]})) and "was not" not in repr(text.misses(World(), {}))
 
 
 def test_a_side_without_a_reason_is_one_that_no_number_can_reach():
@@ -229,8 +247,13 @@ def test_the_answer_is_made_of_measured_numbers(noise):
     median = interval(gaps(noise, MINE, RANDOM) - np.median([gaps(noise, m, RANDOM) for m in there(noise, RANDOM)], axis=0))
     assert f"random samples: {comparison(median)}. **So:**" in found
     worse = repr(text.answer(World(edit=every(on(SINGLE, MINE, acc_test=plus(0.05)), on(SHARED, MINE, mia_confidence=0.1)))))
-    assert "one class: higher; random samples: lower." in worse and "by the labels that it gives, not shown; by its weights, no: " in worse
-    assert "by the labels that it gives, yes; by its weights, no: without the vector all is back." in repr(text.answer(World(seeds=2)))
+    assert "one class: higher; random samples: lower." in worse and "by the labels that it gives, not shown; random" in worse
+    apart = "random samples told from the others, yes as used, yes at β = 1 and 5 and 10"
+    found = repr(text.answer(World(seeds=2)))
+    assert f"by the labels that it gives, yes; {apart}; by its weights, no: without the vector all is back." in found
+    costly = every(on([RANDOM], MINE, acc_retain=0.5), at("beta", 5, RANDOM, acc_retain=0.8), at("beta", 10, RANDOM, acc_retain=0.5))
+    assert "told from the others, no as used, yes at β = 1; by its weights" in repr(text.answer(World(edit=costly)))
+    assert "told from the others, one seed cannot tell as used; by its weights" in repr(text.answer(World(seeds=1)))
     for kept, word in ((0.99, "yes"), (0.5, "no")):
         assert re.search(rf" points: \*\*{word}\*\*", repr(text.answer(World(edit=on([RANDOM], MINE, acc_retain=kept)))))
 

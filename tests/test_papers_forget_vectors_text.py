@@ -119,13 +119,23 @@ def test_sweeps_compare_their_ends(noise, good):
         ends = ", ".join(f"{v}: {pct(x)}" for v, x in zip((0, 1, 5), own, strict=True))
         assert scored("tau", noise)[f"{s}: Avg.Gap changes by less than 2 points"][0] == f"by {pct(spread)} (at τ = {ends})"
     assert {v for _, v in scored("tau", good).values()} == {"yes"}
+    assert said("tau", good).endswith("the largest minus the smallest in each seed, averaged: positive even by chance.")
     far = scored("tau", edit=at("tau", 5, CLASS, acc_retain=0.54))              # 43 points off instead of 3; 8 + 40 over 4
     assert [v for _, v in far.values()] == ["no", "yes"] and next(iter(far.values()))[0].startswith("by 10.0 ± 0.0 ")
 
 
 def test_shifts_are_counted_over_scenarios_and_strengths(noise, good):
     found = scored("shift", noise)
-    assert said("shift", noise).endswith("2 scenarios times 4 shifts, in points.")
+    assert "2 scenarios times 4 shifts, in points. MIA-Efficacy under elastic jitter, single runs: original " in said("shift", noise)
+    ranges = {}
+    for m in ("original", "retrain", "finetune", MINE):
+        ranges[m] = [100 * (next(x for x in r.rows if x["shift"] == "elastic")["mia_confidence"] - r.rows[0]["mia_confidence"])
+                     for s in BOTH for r in of(noise, m, s, "shift")]
+        assert f"{label(m)} {min(ranges[m]):+.0f} to {max(ranges[m]):+.0f}" in said("shift", noise)
+    assert said("shift", noise).endswith("points; in 0 of 24 it falls by more than 50.")
+    turned = rows_of("shift", lambda r: r["shift"] == "elastic", CLASS, 1, "retrain", mia_confidence=0.1)
+    assert said("shift", edit=turned).endswith("points; in 1 of 24 it falls by more than 50.") and "retrained -90 to" in said(
+        "shift", edit=turned)
     for m in ("original", "retrain", "finetune", MINE):
         changes = {}
         for s in BOTH:
@@ -162,7 +172,14 @@ def test_the_plane_is_read_at_its_corners(noise, good):
                                         for r in of(noise, MINE, CLASS, "arithmetic")]) for k in ("acc_1", "acc_2", "acc_rest")}
         assert f"({w1}, {w2}) {' / '.join(pct(v) for v in corners[w1, w2].values())}" in found
     harm = interval(corners[1, 1]["acc_rest"] - corners[1, 0]["acc_rest"])
-    assert found.endswith(f"both vectors against the first alone: **{comparison(harm)}**.")
+    back, on_ = (np.array([next(x["acc_rest"] for x in r.rows if (x["row"], x.get("w1"), x.get("w2")) == ("plane", w, 0))
+                           for r in of(noise, MINE, CLASS, "arithmetic")]) for w in (-1, 1))
+    side = comparison(interval(back - on_))
+    assert (f"both vectors against the first alone: **{comparison(harm)}**. Others on either side of the frame: at (-1, 0) {pct(back)}, at "
+            f"(1, 0) {pct(on_)}: **{side}**.") in found
+    away = rows_of("arithmetic", lambda r: r.get("w1") == -1, acc_rest=0.3)
+    assert "at (-1, 0) 30.0 ± 0.0, at (1, 0) 70.0 ± 2.5: **lower**. Taking the vector away costs more" in said("plane", edit=away)
+    assert "Taking the vector away" not in said("plane", good)                  # where the others gain by it
     first, second, rest = scored("plane", good).values()
     assert first == ("2 of 4 points, at most 11.0 %", "no") and "first class: not so at (w1, w2) = (1, 0.5), (1, 1)." in said("plane", good)
     assert second[1] == rest[1] == "no" and rest[0].endswith(": higher")        # -1 is as far as 1, and helps
@@ -218,11 +235,18 @@ def test_the_class_that_loses_most_is_found(noise, good):
         f"is lost by class {most[1]} under the vector of {most[0]}: {100 * lost[most]:.1f} points. Cosine between two vectors "
         f"{pct(angles, 2, 1)}.")
     ((measured, _),) = scored("cross", noise).values()
-    assert measured == f"{pct(np.mean(own, axis=0))} %"
+    cells = [np.mean(v) for v in own]
+    assert measured == (f"{sum(v <= 0.1 for v in cells)} of 10 cells, the largest {100 * max(cells):.1f} % (class {np.argmax(cells)}); "
+                        f"mean {pct(np.mean(own, axis=0))} %")
     assert "**lower**. Most is lost by class 0 under the vector of 9: 29.0 points." in said("cross", good)
     for accuracy, word in ((0.05, "yes"), (0.2, "no")):
         edit = rows_of("arithmetic", lambda r: r["row"] == "cross" and r["vector"] == r["class"], acc_test=accuracy)
         assert [v for _, v in scored("cross", edit=edit).values()] == [word]
+    one = every(rows_of("arithmetic", lambda r: r["row"] == "cross" and r["vector"] == r["class"], acc_test=0.05),
+                rows_of("arithmetic", lambda r: (r["row"], r.get("vector"), r.get("class")) == ("cross", 6, 6), acc_test=0.12))
+    ((measured, verdict),) = scored("cross", edit=one).values()                 # the mean is dark, one cell is not
+    assert (measured, verdict) == ("9 of 10 cells, the largest 12.0 % (class 6); mean 5.7 ± 0.0 %", "no")
+    assert "Not dark everywhere: 1 of 10 cells are above." in said("cross", edit=one)
     low = rows_of("arithmetic", lambda r: (r["row"], r.get("vector"), r.get("class")) == ("cross", -1, 0), acc_test=plus(-0.4))
     assert "Most is lost by class 9 under the vector of 0: 28.0 points." in said("cross", edit=low)     # class 0 is still the lowest
 
@@ -247,6 +271,8 @@ def test_transfer_saliency_and_single_images(noise, good):
     gap = interval(r[MINE]["retain"] - r[MINE]["forget"])
     assert list(scored("saliency", noise).values())[0][0] == f"{gap.text(2, 1)}: {comparison(gap)}"
     assert [v for _, v in scored("saliency", edit=cam(MINE, "forget", correlation=0.95)).values()] == ["no"]
+    assert "They change on both alike." in said("saliency", edit=cam(MINE, "forget", correlation=0.95))
+    assert "those with a flat map have no correlation and are left out" in said("saliency", good)
     own = {m: [[x["confidence"] for x in r.rows if (x["row"], x.get("model")) == ("forgotten", m)] for r in of(noise, MINE, CLASS)]
            for m in ("original", MINE, "retrain")}
     shares = ", ".join(f"{label(m)} {pct([np.mean(np.array(v) > 0) for v in lines])}" for m, lines in own.items())
@@ -279,7 +305,7 @@ def test_the_tally_counts_every_expectation(noise):
     found = repr(text.tally(noise, BANDS))
     every_row = [v for name in READINGS for _, v in scored(name, noise, bands=BANDS).values()]
     met, missed, unsure = (every_row.count(v) for v in ("yes", "no", "inconclusive"))
-    assert f"Of the {len(every_row)} expectations in the text" in found and met + missed + unsure == len(every_row)
+    assert f"Of the {len(every_row)} expectations in the text at this preset" in found and met + missed + unsure == len(every_row)
     assert f"{met} are met, **{missed} missed**, {unsure} inconclusive." in found
     less = repr(text.tally(World(studies=[], without=(MIXED,)), BANDS))
     assert int(re.search(r"Of the (\d+) ", less)[1]) < len(every_row)

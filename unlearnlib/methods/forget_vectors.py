@@ -36,7 +36,7 @@ def margin_loss(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
     if labels.ndim != 1:
         raise ValueError(f"labels have the shape {tuple(labels.shape)}; a margin needs one label each, (n,): use another method.")
     own = labels[:, None]
-    runner_up = logits.scatter(1, own, -math.inf).max(dim=1).values
+    runner_up = logits.scatter(1, own, -math.inf).max(dim=1).values             # step 2: best other logit
     return (logits.gather(1, own)[:, 0] - runner_up).clamp(min=-margin)         # step 2: forget term
 
 
@@ -157,7 +157,7 @@ def forget_vector(model: nn.Module, access: Access, *, generator: torch.Generato
             zero = z.new_zeros(())
             forget_loss = torch.where(forget, margin_loss(z, y, tau), zero).sum() / size       # step 2: forget term
             retain_loss = torch.where(forget, zero, F.cross_entropy(z, y, reduction="none")).sum() / size       # step 3: cross-entropy
-            penalty = learned.square().sum() if reg == "l2sq" else learned.norm() / (size if reg == "l2_over_batch" else 1)
+            penalty = learned.square().sum() if reg == "l2sq" else learned.norm() / (size if reg == "l2_over_batch" else 1)  # step 3: norm
             loss = alpha * retain_loss + beta * forget_loss + lam * penalty     # step 3: objective
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

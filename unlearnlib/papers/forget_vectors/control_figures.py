@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from ... import plots
@@ -76,30 +77,32 @@ def controls(session):
 
 
 def random(session):
-    """Random samples: what each use of the vector, noise, and each beta gain in UA against what they cost in RA."""
+    """Random samples: UA against what is lost in RA, of the vector at each beta, of noise, original and retrained; with 95 % bars."""
     runs, rows = session.frame(), control_rows(session)
     rows = rows[rows.name.isin([NOISE, USED]) & rows.scenario.str.startswith("random")]
     if rows.empty:
         raise NotAvailable(f"preset {session.preset} forgets no random samples.")
-    parts = [(NOISE, "0.55", "s", rows[rows.name == NOISE]), ("retrained", STYLE["retrain"][1], "D", runs[(runs.method == "retrain") &
-              (runs.scenario == rows.scenario.iloc[0])])]
+    start, goal = (runs[(runs.method == m) & (runs.scenario == rows.scenario.iloc[0])] for m in ("original", "retrain"))
+    parts = [("original", STYLE["original"][1], "s", start), ("retrained", STYLE["retrain"][1], "D", goal),
+             (NOISE, "0.55", "o", rows[rows.name == NOISE])]
     if session.has("beta"):
-        parts += [(f"vector, β = {v:g}", VECTOR, "*", part) for v, part in sweep(session, "beta", "random").groupby("value")]
+        stops = sweep(session, "beta", "random").groupby("value")
+        parts += [(f"vector, β = {v:g}", VECTOR, "*PXv^"[k % 5], part) for k, (v, part) in enumerate(stops)]
     else:
         parts.append((USED, VECTOR, "*", rows[rows.name == USED]))
-    figure, axes = panels(1, width=6, height=3.8)
+    figure, axes = panels(1, width=6.4, height=4)
     ax, drawn = axes[0, 0], []
-    start = runs[(runs.method == "original") & (runs.scenario == rows.scenario.iloc[0])].set_index("seed")
     for name, colour, mark, part in parts:
-        x, y = 100 * (1 - part.acc_retain), 100 * (1 - part.acc_forget)
-        ax.plot(x, y, mark, color=colour, markersize=4, alpha=0.6)
-        ax.plot(x.mean(), y.mean(), mark, color=colour, markersize=11, markerfacecolor="white")
-        ax.annotate(name, (x.mean(), y.mean()), (7, 9 if mark == "*" else -13), textcoords="offset points", color=colour, fontsize=9)
-        gap = beyond(part.set_index("seed"), start)
-        drawn.append({"name": name, "lost": x.mean(), "ua": y.mean(), "beyond": gap.mean, "half": gap.half, "n": gap.n})
+        x, y = (interval(100 * (1 - part[v])) for v in ("acc_retain", "acc_forget"))
+        ax.errorbar(x.mean, y.mean, xerr=np.nan_to_num(x.half), yerr=np.nan_to_num(y.half), color=colour, marker=mark, markersize=9,
+                    markerfacecolor="white", elinewidth=1, capsize=2, linestyle="none", label=name)
+        gap = beyond(part.set_index("seed"), start.set_index("seed"))
+        drawn.append({"name": name, "lost": x.mean, "lost_half": x.half, "ua": y.mean, "ua_half": y.half, "beyond": gap.mean,
+                      "half": gap.half, "n": gap.n})
     ax.axline((0, 0), slope=1, color="0.4", linewidth=1, linestyle="--")
     ax.set(xlabel="100 − RA: retain images wrong (%)", ylabel=UA.replace("\n", " "), xlim=(-4, 104), ylim=(-4, 104),
-           title="Does it hit the forgotten ones more?\n(above the dashed line: yes; small: seeds)")
+           title="Random samples: are the forgotten ones hit more?\n(above the dashed line: yes; bars: 95 % intervals)")
+    ax.legend(loc="lower right", fontsize=9)
     return figure, pd.DataFrame(drawn)
 
 

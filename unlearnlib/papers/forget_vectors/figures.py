@@ -150,7 +150,7 @@ def _frame(x: int, y: int, colour: str):
 
 
 def composition(session):
-    """Composed vectors: the learned weights, and Avg.Gap of direct, learned, and unlearned mixes."""
+    """Composed vectors: the learned weights, and Avg.Gap of direct, learned, and unlearned mixes, beside the original's."""
     rows, names = weights(session), _names(session)
     if rows.empty:
         raise NotAvailable(f"preset {session.preset} composes no vectors.")
@@ -178,8 +178,14 @@ def composition(session):
             right.errorbar(100 * part["mean"][name], y + 0.2 * (k - 0.5), xerr=100 * np.nan_to_num(part.half[name]), marker=mark,
                            markersize=8, color=colours[name], markerfacecolor=colours[name] if k == 0 else "white", linestyle="none",
                            capsize=2, label=scenario)
+    runs = with_distance(session.frame(), ATTACK)
+    for scenario, dash in zip(scenarios, ("-", "--"), strict=False):
+        start = interval(runs[(runs.method == "original") & (runs.scenario == scenario)].avg_gap)
+        right.axvline(100 * start.mean, color=STYLE["original"][1], linestyle=dash, linewidth=1.2, label=f"original, {scenario}")
+    lines = [h for h in right.lines if h.get_label().startswith("original")]
+    right.legend(handles=lines, loc="upper right", fontsize=9)
     right.set(yticks=range(len(kinds_)), yticklabels=kinds_, ylim=(len(kinds_) - 0.5, -0.5), xlim=(0, None),
-              xlabel="Avg.Gap (points; 0 is retrained)", title="Must the weights be learned?")
+              xlabel="Avg.Gap (points; 0 is retrained" + _cut(g) + ")", title="Must the weights be learned?")
     return figure, pd.concat([s.assign(metric="w"), g.assign(metric="avg_gap")])
 
 
@@ -239,6 +245,11 @@ def _alike(one: torch.Tensor, other: torch.Tensor) -> float:
     return float(torch.corrcoef(torch.stack([a, b]))[0, 1]) if min(float(a.std()), float(b.std())) > 0 else float("nan")
 
 
+def _cut(s: pd.DataFrame) -> str:
+    """For the label of an axis that starts at 0: whether a whisker would go on."""
+    return "; whiskers cut at the axis" if (s["mean"] - s.half < 0).any() else ""
+
+
 def _legend(figure, axes) -> None:
     """One legend for panels that do not show the same methods."""
     entries = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -263,6 +274,12 @@ def _scatter(ax, few: pd.DataFrame, shown: list[str]) -> float:
     return step * (len(shown) - 1) / 2
 
 
+def _reach(few: pd.DataFrame) -> float:
+    """Where the longest whisker of UA ends, in percent; none goes beyond 100."""
+    found = (interval(part.ua) for _, part in few.groupby("method"))
+    return max(min(100 * (i.mean + np.nan_to_num(i.half)), 100) for i in found)
+
+
 def methods(session):
     """Forgetting against utility, and Avg.Gap, of every method."""
     parts = compared(session)
@@ -270,8 +287,10 @@ def methods(session):
     drawn = []
     for (top, bottom), (name, part) in zip(axes.T, parts.items(), strict=True):
         shown = [m for m in DRAWN if (part.method == m).any()]
-        moved = _scatter(top, with_ua(part).groupby(["method", "seed"])[["ua", "acc_test"]].mean().reset_index(), shown)
-        top.set(xlabel=f"UA: forget images wrong (%; marks moved by up to {moved:.1f})", ylabel="TA: test images right (%)",
+        few = with_ua(part).groupby(["method", "seed"])[["ua", "acc_test"]].mean().reset_index()
+        moved = _scatter(top, few, shown)
+        edge = "; whiskers cut at the axis;\n" if _reach(few) > top.get_xlim()[1] else "; "
+        top.set(xlabel=f"UA: forget images wrong (%{edge}marks moved by up to {moved:.1f})", ylabel="TA: test images right (%)",
                 title=f"Forgotten, and at what price? {name}")
         for line, metric in ((top.axvline, "ua"), (top.axhline, "acc_test")):
             line(100 * with_ua(part[part.method == "retrain"])[metric].mean(), color=STYLE["retrain"][1], linewidth=1, alpha=0.6)
@@ -281,7 +300,8 @@ def methods(session):
             bottom.errorbar(100 * s["mean"][m], y, xerr=None if np.isnan(s.half[m]) else 100 * s.half[m], color=STYLE[m][1],
                             marker=STYLE[m][2], capsize=2, markersize=8)
         bottom.set(yticks=range(len(s)), yticklabels=[label(m) for m in below], ylim=(len(s) - 0.5, -0.5), xlim=(0, None),
-                   xlabel="Avg.Gap (points; 0 is retrained)", title="How far from retraining?" + " (axes differ)" * (len(parts) > 1))
+                   xlabel="Avg.Gap (points; 0 is retrained" + _cut(s) + ")",
+                   title="How far from retraining?" + " (axes differ)" * (len(parts) > 1))
         drawn.append(s.reset_index().assign(group=name))
     _legend(figure, axes[0])
     return figure, pd.concat(drawn)

@@ -16,7 +16,7 @@ from .. import prose
 from ..figures import focus
 from ..prose import of_method, scaled
 from .claims import ATTACK, BASELINES, NOISE, VECTORS, against, by_seed, compared, controls_of, exists, of_row, single, with_gap
-from .comparisons import named, single_out
+from .comparisons import apart_at, in_short, named, single_out
 from .readings import reading, tally
 
 __all__ = ["reading", "tally"]  # the notebook takes its sentences from here, too
@@ -96,8 +96,14 @@ def predictions(session, bands: dict) -> Table:
 
 
 def misses(session, bands: dict) -> Markdown:
-    """What we think about each band that was missed."""
-    return prose.misses(measured(session), QUANTITIES, MISSED, bands)
+    """What we think about each band that was missed; that of random samples may be hit although its reason does not hold."""
+    found, more, (low, high) = measured(session)["random"], apart_at(session), bands.get("random", (0, 0))
+    said = prose.misses(measured(session), QUANTITIES, MISSED, bands)
+    if not found.n or not more or not low <= found.mean <= high:
+        return said
+    quantity, reason = QUANTITIES["random"]
+    return Markdown(f"{said.text} *{quantity}*: the band was hit, but its reason (\"{reason}\") was not: at β = {' and '.join(more)} more "
+                    "points of UA are gained than of RA lost.")
 
 
 def _means(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -224,9 +230,11 @@ def answer(session) -> Markdown:
     ua = {m: interval(1 - rows.acc_forget) for m, rows in random.groupby("method")}
     sampled = (f" **Random samples:** UA {ua['forget_vector'].text()} %, retrained {ua['retrain'].text()} %. {single_out(session)}"
                if len(random) else "")
+    short = f"{in_short(session)}; " if len(random) else ""
     auc = ", ".join(f"{label(m)} {of_method(audited, m, 'auc_confidence', 2, 1)}" for m in ("original", "forget_vector", "retrain"))
     return Markdown(
         f"*We measured* (preset {session.preset}, n = {vector.seed.nunique()}). **A class** (mean of {vector.scenario.nunique()}): "
         f"{by_seed(vector, 1 - vector.acc_forget).text()} % misread; TA against retraining {comparison(lost)} ({lost.text()}). **AUC** "
         f"({session.settings['focus']}): {auc}.{sampled} **Avg.Gap** against the others' median: {ranks}. **So:** a class, by the labels "
-        f"that it gives, {'yes' if exists(session).status == HOLDS else 'not shown'}; by its weights, no: without the vector all is back.")
+        f"that it gives, {'yes' if exists(session).status == HOLDS else 'not shown'}; {short}by its weights, no: without the vector all is "
+        "back.")
