@@ -90,7 +90,7 @@ def random(session):
         parts += [(f"vector, β = {v:g}", VECTOR, "*PXv^"[k % 5], part) for k, (v, part) in enumerate(stops)]
     else:
         parts.append((USED, VECTOR, "*", rows[rows.name == USED]))
-    figure, axes = panels(1, width=6.4, height=4)
+    figure, axes = panels(1, width=6, height=3.8)
     ax, drawn = axes[0, 0], []
     for name, colour, mark, part in parts:
         x, y = (interval(100 * (1 - part[v])) for v in ("acc_retain", "acc_forget"))
@@ -110,7 +110,7 @@ def turned(session, name: str, text: str, title: str):
     """A setting of the vector turned: the four numbers and Avg.Gap at its stops."""
     rows = with_ua(sweep(session, name))
     runs, drawn = with_ua(with_distance(session.frame(), ATTACK)), []
-    figure, axes = panels(5, width=13, height=3.5)
+    figure, axes = panels(5, width=13, height=3.3)
     for ax, (metric, y) in zip(axes[0], {**METRICS, "avg_gap": "Avg.Gap (points)"}.items(), strict=True):
         lowest, highest = 100.0, 0.0
         for scenario, dash in kinds(rows).items():

@@ -72,7 +72,7 @@ def shift(session):
     rows = rows.assign(name=(rows["shift"] + " " + rows.strength).str.strip())
     names, scenarios = list(rows.name.unique()), list(rows.scenario.unique())
     methods = [m for m in DRAWN if (rows.method == m).any()]
-    figure, axes = panels(4, len(scenarios), width=12.5, height=0.9 + 2.9 * len(scenarios), sharey=True)
+    figure, axes = panels(4, len(scenarios), width=11.8, height=0.9 + 2.7 * len(scenarios), sharey=True)
     drawn = []
     for line, scenario in zip(axes, scenarios, strict=True):
         for ax, (metric, text) in zip(line, METRICS.items(), strict=True):
@@ -100,7 +100,7 @@ def _heat(ax, table: np.ndarray, low: float, high: float, cmap: str = "viridis",
 def cross(session):
     """Accuracy of class j under the vector of class i on unseen images, and the angles between vectors."""
     rows, names = session.rows("arithmetic"), _names(session)
-    figure, axes = panels(2, width=11.5, height=4.6)
+    figure, axes = panels(2, width=11, height=4.4)
     left, right = axes[0]
     s = summarise(rows[rows.row == "cross"], ["vector", "class"], "acc_test")
     table = 100 * s.pivot(index="vector", columns="class", values="mean")
@@ -124,7 +124,7 @@ def plane(session):
     """The w1-w2 plane of two class vectors: accuracy on either class and on the rest."""
     rows = of_row(session, "arithmetic", "plane")
     a, b = (_names(session)[c] for c in session.settings["arithmetic"]["pair"])
-    figure, axes = panels(3, width=13, height=4.5)
+    figure, axes = panels(3, width=12.4, height=4.3)
     drawn = []
     for ax, (metric, who) in zip(axes[0], (("acc_1", f"class {a}"), ("acc_2", f"class {b}"), ("acc_rest", "all others")), strict=True):
         s = summarise(rows, ["w1", "w2"], metric)
@@ -155,7 +155,7 @@ def composition(session):
     if rows.empty:
         raise NotAvailable(f"preset {session.preset} composes no vectors.")
     scenarios = list(rows.scenario.unique())
-    figure, axes = panels(2, width=12, height=4.4)
+    figure, axes = panels(2, width=11.4, height=4.2)
     left, right = axes[0]
     s = summarise(rows, ["scenario", "class"], "w")
     mix, tasks = STYLE["forget_vector_composed"][1], dict(zip(scenarios, ("o", "s"), strict=False))
@@ -247,7 +247,7 @@ def _alike(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def _cut(s: pd.DataFrame) -> str:
     """For the label of an axis that starts at 0: whether a whisker would go on."""
-    return "; whiskers cut at the axis" if (s["mean"] - s.half < 0).any() else ""
+    return "; cut at the axis" if (s["mean"] - s.half < 0).any() else ""
 
 
 def _legend(figure, axes) -> None:
@@ -283,14 +283,14 @@ def _reach(few: pd.DataFrame) -> float:
 def methods(session):
     """Forgetting against utility, and Avg.Gap, of every method."""
     parts = compared(session)
-    figure, axes = panels(len(parts), 2, width=12.5, height=7.8)
+    figure, axes = panels(len(parts), 2, width=12.2, height=6.9)
     drawn = []
     for (top, bottom), (name, part) in zip(axes.T, parts.items(), strict=True):
         shown = [m for m in DRAWN if (part.method == m).any()]
         few = with_ua(part).groupby(["method", "seed"])[["ua", "acc_test"]].mean().reset_index()
         moved = _scatter(top, few, shown)
-        edge = "; whiskers cut at the axis;\n" if _reach(few) > top.get_xlim()[1] else "; "
-        top.set(xlabel=f"UA: forget images wrong (%{edge}marks moved by up to {moved:.1f})", ylabel="TA: test images right (%)",
+        edge = ")\n(whiskers cut at the axis" if _reach(few) > top.get_xlim()[1] else ""
+        top.set(xlabel=f"UA: forget images wrong (%{edge}; marks moved by up to {moved:.1f})", ylabel="TA: test images right (%)",
                 title=f"Forgotten, and at what price? {name}")
         for line, metric in ((top.axvline, "ua"), (top.axhline, "acc_test")):
             line(100 * with_ua(part[part.method == "retrain"])[metric].mean(), color=STYLE["retrain"][1], linewidth=1, alpha=0.6)
