@@ -263,7 +263,7 @@ def test_kill_9_in_a_training_resumes_there(place, store, uninterrupted, monkeyp
     starts, resume = [], train._resume
     monkeypatch.setattr(train, "_resume", lambda *a: starts.append(resume(*a)) or starts[-1])
     assert content(runs.runs(plan(), store, progress=False)) == uninterrupted
-    assert starts[0] == 1 and set(starts[1:]) == {0}
+    assert starts[0][0] == 1 and starts[0][1] > 0 and set(starts[1:]) == {(0, 0.0)}
     assert not list((place / "cache" / "models").glob("*.resume*"))
 
 
@@ -390,6 +390,16 @@ def test_a_damaged_resume_point_is_set_aside_like_a_checkpoint(place, one_senten
         reference.trained(job)
     one_sentence(error)
     assert not reference.trained(job)[0].training
+
+
+def test_seconds_of_a_resumed_training_include_those_before_the_interruption(place, store):
+    kill(store, "training")
+    file, = (place / "cache" / "models").glob("*.resume")
+    state = torch.load(file, weights_only=True)
+    assert 0 < state["seconds"] < 100
+    torch.save(state | {"seconds": 1000.0}, file)
+    seconds = [r.timing["seconds"] for r in runs.runs(plan()[:2], store, progress=False)]
+    assert 1000 < max(seconds) < 1100 and min(seconds) < 100
 
 
 def test_a_damaged_checkpoint_stops_a_call_once(place, store, uninterrupted):

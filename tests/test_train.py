@@ -405,6 +405,19 @@ def test_interrupted_twice(digits, tmp_path, monkeypatch):
     assert same(states(fit(small(digits), x, y, generator=g(), resume=tmp_path / "r", **RECIPE)), whole)
 
 
+def test_seconds_add_up_over_interruptions(digits, tmp_path, monkeypatch):
+    x, y, file = digits.train_images[:120], digits.train_labels[:120], tmp_path / "r"
+    monkeypatch.setattr(train, "SAVE_EVERY", -1.0)
+    assert train.spent(file) == 0
+    for step, before in ((5, 0), (10, 1000)):
+        with pytest.raises(Interruption):
+            fit(small(digits), x, y, generator=g(), resume=file, callback=interrupt_after(step), **RECIPE)
+        assert before < train.spent(file) < before + 100
+        torch.save(torch.load(file, weights_only=True) | {"seconds": 1000.0}, file)     # as if it had taken so long
+    file.write_bytes(b"PK damaged")
+    assert train.spent(file) == 0
+
+
 def test_a_short_training_keeps_no_state_and_an_early_interruption_starts_over(digits, tmp_path):
     x, y = digits.train_images[:120], digits.train_labels[:120]
     with pytest.raises(Interruption):

@@ -60,6 +60,8 @@ def split(name: str, scenario: str, seed: int) -> data.Split:
 def trained(job: Job) -> tuple[nn.Module, dict]:
     """The model of a job in evaluation mode, and how it came about: ``{"seconds": ..., "epochs": ...}``. Do not change it.
 
+    Seconds are those of the whole training, the part before an interruption included (what was lost by it is not).
+
     Read from the cache where it is there; trained, and kept, where it is not. A second process that wants the same model waits.
     Raises DamagedFile, in one sentence, if the checkpoint's checksum is wrong; it is set aside, so the next call trains anew.
     """
@@ -69,10 +71,11 @@ def trained(job: Job) -> tuple[nn.Module, dict]:
         model = _built(job, job.seed)
         if path.exists():
             return _read(path, model)
-        started = time.perf_counter()
-        model = _train(job, model, folder / f"{job.key}.resume")
+        resume = folder / f"{job.key}.resume"
+        earlier, started = train.spent(resume), time.perf_counter()
+        model = _train(job, model, resume)
         devices.synchronise()
-        meta = {"seconds": time.perf_counter() - started, "epochs": json.loads(job.recipe)["epochs"], **vars(job)}
+        meta = {"seconds": earlier + time.perf_counter() - started, "epochs": json.loads(job.recipe)["epochs"], **vars(job)}
         buffer = io.BytesIO()
         torch.save({"state": model.state_dict(), "meta": json.dumps(meta)}, buffer)
         content = buffer.getvalue()

@@ -128,8 +128,8 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
     if not decay_norms:
         weights = [{"params": [p for p in weights if p.ndim > 1]}, {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0}]
     optimiser = optimizer_of(optimizer, weights, lr, momentum, weight_decay, nesterov)
-    start = _resume(resume, model, optimiser, generator)
-    saved = time.monotonic()
+    start, earlier = _resume(resume, model, optimiser, generator)
+    started = saved = time.monotonic()
     model.train(batchnorm == "train")
     if bf16:
         model.to(memory_format=torch.channels_last)
@@ -156,30 +156,40 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
             if callback:
                 callback(images=len(batch), loss=value.detach(), step=step, model=model)
         if resume and epoch + 1 < epochs and time.monotonic() - saved > SAVE_EVERY:
-            _save(resume, model, optimiser, generator, epoch + 1)
+            _save(resume, model, optimiser, generator, epoch + 1, earlier + time.monotonic() - started)
             saved = time.monotonic()
     if resume:
         resume.unlink(missing_ok=True)
     return model.to(memory_format=layout()).eval() if bf16 else model.eval()
 
 
-def _save(path: Path, model, optimiser, generator, epoch: int) -> None:
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "generator": generator.get_state(), "epoch": epoch}
+def spent(resume: Path) -> float:
+    """Seconds of training that a resume point stands for; 0 without one, or with a damaged one (which :func:`fit` refuses)."""
+    try:
+        return float(torch.load(resume, weights_only=True)["seconds"])
+    except Exception:
+        return 0.0
+
+
+def _save(path: Path, model, optimiser, generator, epoch: int, seconds: float) -> None:
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "generator": generator.get_state(), "epoch": epoch,
+             "seconds": seconds}
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write(path, buffer.getvalue())
 
 
-def _resume(path: Path | None, model, optimiser, generator) -> int:
-    """Load the state that an interrupted training left and return the epoch to go on with; a damaged file is started over."""
+def _resume(path: Path | None, model, optimiser, generator) -> tuple[int, float]:
+    """Load the state that an interrupted training left; return the epoch to go on with and the seconds until there. A damaged file is
+    started over."""
     if path is None or not path.exists():
-        return 0
+        return 0, 0.0
     try:
         state = torch.load(path, weights_only=True)
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         generator.set_state(state["generator"])
-        return int(state["epoch"])
+        return int(state["epoch"]), float(state["seconds"])
     except Exception as error:
         raise DamagedFile(f"the resume point {path} is damaged ({type(error).__name__}); it must be as training saved it, so it was set "
                           f"aside as {set_aside(path).name}: run again, and this training starts over.") from error
