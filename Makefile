@@ -75,7 +75,7 @@ nabla_tau: ## the same for Nabla-tau: Gradient-based and Task-Agnostic Machine U
 
 verify: $(ENV)/.unlearnlib ## compare what this machine computes with the reference records
 	$(RUN)
-	$(LIB) verify $(PAPERS) --preset $(PRESET)
+	$(LIB) verify $(PAPERS) --preset $(PRESET)$(if $(SEEDS), --seeds $(SEEDS))
 
 lab: $(ENV)/.unlearnlib ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab notebooks

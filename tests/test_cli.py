@@ -133,9 +133,9 @@ def test_a_missing_data_set(refused, tmp_path, argv):
                                             ("lfssd", "cifar100"), ("nabla_tau", "cifar10")])
 def test_the_full_preset_without_data_and_records(refused, prints, nothing_computed, paper, missing):
     """What cannot be computed is said; what has no records has none to count, draw or compare with."""
-    for command in (["run", "--dry-run"], ["draw"]):
-        said = refused(command[0], paper, "--preset", "full", *command[1:])
-        assert said.startswith(f"{missing} was not found") and f"data fetch {missing}" in said
+    said = refused("run", paper, "--preset", "full", "--dry-run")
+    assert said.startswith(f"{missing} was not found") and f"data fetch {missing}" in said
+    assert "records" in (said := refused("draw", paper, "--preset", "full")) and f"run {paper} --preset full" in said
     assert "no reference records" in refused("verify", paper, "--preset", "full")
     planned = len(papers.paper(paper).plan(papers.settings(paper, "full")))
     assert f"{paper} full    reference: 0 computed, {planned} missing, 0 stale" in prints("status", paper)
@@ -369,7 +369,7 @@ def alter(store, change, *, study="unlearn"):
 
 def test_identical_records_reproduce(prints, small, nothing_computed):
     said = prints("verify", "lfssd")
-    numbers = sum(not math.isnan(v) for r in small.read().values() for v in r.metrics.values())
+    numbers = sum(not math.isnan(v) for r in small.read().values() for v in verify.measured(r).values())
     assert f"{numbers} numbers compared, 0.0 % outside their tolerance, 0 reference records not computed here" in said
     assert said.splitlines()[-1] == "reproduced"
 
@@ -392,6 +392,48 @@ def test_a_verdict_turned_into_its_opposite_does_not_reproduce(prints, small, no
     report = verify.verify("lfssd", "digits")
     assert report.outside < verify.ALLOWED and report.verdicts[report.verdicts.opposite].claim.tolist() == [1, 10]
     assert prints("verify", "lfssd", code=1).splitlines()[-1] == "NOT reproduced"
+
+
+def test_one_broken_method_does_not_reproduce_although_it_has_few_of_the_numbers(small, nothing_computed):
+    found = list(small.read().values())
+    small.path.unlink()
+    small.add(replace(r, metrics=r.metrics | {k: 9.0 for k in r.metrics if k.startswith("acc")}) if r.spec.method == "random_output" else r
+              for r in found)
+    report = verify.verify("lfssd", "digits")
+    assert 0 < report.outside <= verify.ALLOWED and not report.verdicts.opposite.any() and not report.passed
+    assert report.by[report.by.failed].method.tolist() == ["random_output"]
+
+
+def test_rows_are_compared_by_their_means_kind_by_kind():
+    spec = next(iter(Store.reference("digits", "lfssd").read().values())).spec
+    rows = [{"row": "a", "x": 1.0, "y": 2}, {"row": "a", "x": 3.0, "y": math.nan}, {"row": "b", "x": 5.0}]
+    assert verify.measured(Record(spec, {"m": 0.5}, rows)) == pytest.approx(
+        {"m": 0.5, "x of a rows": 2.0, "y of a rows": 2.0, "x of b rows": 5.0, "y of b rows": math.nan}, nan_ok=True)
+    assert verify.measured(Record(spec, {}, [{"x": 1.0}, {"x": 2.0}])) == {"x of all rows": 1.5}
+
+
+def test_fewer_seeds_are_compared_with_as_many(prints, small, nothing_computed):
+    first = [r for r in small.read().values() if r.spec.seed == 0]
+    small.path.unlink()
+    small.add(first)
+    said = prints("verify", "lfssd", code=1)
+    assert "run lfssd --preset digits --recompute" in said and f"{len(first)} reference records not computed here" in said
+    assert prints("verify", "lfssd", "--seeds", "1").splitlines()[-1] == "reproduced"
+
+
+def test_records_of_another_version_are_none_to_compare(refused, small, nothing_computed):
+    found = list(small.read().values())
+    small.path.unlink()
+    small.add(replace(r, spec=runs_spec(r, version="0.0")) for r in found)
+    assert "none of them of a run of the reference" in refused("verify", "lfssd")
+
+
+def test_draw_computes_nothing(refused, small, nothing_computed):
+    for store in (small, Store.reference("digits", "lfssd")):
+        found = list(store.read().values())
+        store.path.unlink()
+        store.add(found[1:])
+    assert refused("draw", "lfssd").startswith(f"1 of {len(found)} records of lfssd")
 
 
 def test_a_number_that_only_one_of_the_two_has_is_outside(small, nothing_computed):
@@ -417,7 +459,7 @@ def test_tolerances_come_from_the_spread_of_the_reference_seeds(small, nothing_c
 @pytest.mark.parametrize("outside, opposite, missing, passed", [
     (5, False, 0, True), (6, False, 0, False), (0, True, 0, False), (0, False, 1, False), (0, False, 0, True)])
 def test_what_reproduced_means(outside, opposite, missing, passed):
-    values = pd.DataFrame({"outside": [True] * outside + [False] * (100 - outside)})
+    values = pd.DataFrame({"study": "s", "method": "m", "difference": 0.0, "outside": [True] * outside + [False] * (100 - outside)})
     report = verify.Report(values, pd.DataFrame({"opposite": [False, opposite]}), missing)
     assert report.passed is passed and report.outside == outside / 100
 

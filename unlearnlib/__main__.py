@@ -145,17 +145,18 @@ def verify(arguments) -> int:
     from .verify import verify as compare
     failed = False
     for name in _names(arguments.papers):
-        report = compare(name, arguments.preset)
+        report = compare(name, arguments.preset, arguments.seeds)
         print(f"{name} at preset {arguments.preset}: {len(report.values)} numbers compared, {100 * report.outside:.1f} % outside their "
               f"tolerance, {report.missing} reference records not computed here")
-        by = report.values.groupby(["study", "method"]).agg(numbers=("outside", "size"), outside=("outside", "sum"),
-                                                            largest=("difference", "max")).reset_index()
-        print(by.to_markdown(index=False, floatfmt=".4f"))
+        print(report.by.to_markdown(index=False, floatfmt=".4f"))
         worst = report.values[report.values.outside].sort_values("difference", ascending=False).head(10)
         if len(worst):
             shown = worst[["run", "metric", "reference", "here", "difference", "tolerance"]]
             print("\nThe largest differences outside:\n" + shown.to_markdown(index=False, floatfmt=".4f"))
-        print("\n" + report.verdicts.to_markdown(index=False))
+        if report.missing:
+            print(f"\nVerdicts need all records: run 'python -m unlearnlib run {name} --preset {arguments.preset} --recompute' first.")
+        else:
+            print("\n" + report.verdicts.to_markdown(index=False))
         print("reproduced" if report.passed else "NOT reproduced")
         failed |= not report.passed
     return int(failed)
@@ -198,7 +199,12 @@ def draw(arguments) -> None:
 
 
 def _draw(name: str, preset: str) -> None:
-    for done in papers.draw(papers.Session(name, preset, write=True)):
+    found = Store.fresh(preset, name).read() | Store.reference(preset, name).read()
+    session = papers.Session(name, preset, write=True, found=found)
+    if len(session.records) < len(session.specs):
+        raise ValueError(f"{len(session.specs) - len(session.records)} of {len(session.specs)} records of {name} at preset {preset} are "
+                         f"missing; all must be there to be drawn: run 'python -m unlearnlib run {name} --preset {preset}' first.")
+    for done in papers.draw(session):
         print(f"{name} {preset}: {done}")
 
 
@@ -275,7 +281,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--samples", type=int, default=512, help="training, validation and test samples of each data set (default: 512)")
     sub.set_defaults(seeds=None)
     command("status", status, "what is computed, missing, stale", preset=False)
-    command("verify", verify, "compare this machine's records with the reference")
+    sub = command("verify", verify, "compare this machine's records with the reference")
+    sub.add_argument("--seeds", type=int, help="compare only so many seeds (default: the preset's)")
     command("records", records, "take this machine's records as the new reference")
     sub = command("notebook", notebook, "execute notebooks: a copy into the cache folder, or in place")
     sub.add_argument("--recompute", action="store_true", help="use this machine's own records, not the reference")

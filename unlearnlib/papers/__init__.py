@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 
 import pandas as pd
 import yaml
 
-from .. import claims, plots, records, runs, tables
+from .. import claims, plots, records, reference, runs, tables
 from ..data import DATASETS, DataError
 from ..methods import method
 from ..records import ROOT, Record, Spec, Store, canonical
@@ -167,12 +167,14 @@ def check_plan(name: str, values: dict, kinds, studies) -> None:
 
 def make(name: str, study: str, method_name: str, scenario: str, values: dict, seed: int, *, params: dict | None = None,
          options: dict | None = None) -> Spec:
-    """A spec of a paper's study at the given settings. Its version names the study's and the method's results."""
+    """A spec of a paper's study at the given settings. Its version names the results of the study, the method and, from the second on, the
+    training of reference models."""
     study_version = paper(name).STUDIES[study].version
     method_version = 0 if method_name == "original" else method(method_name).version
+    training = f".{reference.VERSION}" if reference.VERSION > 1 else ""
     data = values["scenarios"][scenario]
     return Spec(name, study, method_name, scenario, data, values["model"], canonical(recipe_of(values, data)), seed,
-                canonical(params or {}), canonical(options or {}), f"{study_version}.{method_version}")
+                canonical(params or {}), canonical(options or {}), f"{study_version}.{method_version}{training}")
 
 
 class Session:
@@ -184,14 +186,18 @@ class Session:
         records alone and computes whatever is missing there.
     write: save each figure (PNG and CSV) and the verdicts under ``figures/<preset>/<paper>/``.
     executor: see :func:`unlearnlib.runs.runs`.
+    found: records by key: of these, the plan's are taken, and nothing is read or computed.
     """
 
     def __init__(self, name: str, preset: str = "digits", *, recompute: bool = False, write: bool = False, executor=None,
-                 **overrides):
+                 found: Mapping[str, Record] | None = None, **overrides):
         self.module, self.name, self.preset, self.write = paper(name), name, preset, write
         self.settings = settings(name, preset, **overrides)
         runs.single_thread()
         self.specs = self.module.plan(self.settings)
+        if found is not None:
+            self.records = [found[s.key] for s in self.specs if s.key in found]
+            return
         reuse = None if recompute else Store.reference(preset, name)
         self.records = runs.runs(self.specs, Store.fresh(preset, name), reuse=reuse, executor=executor)
 
