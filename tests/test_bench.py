@@ -2,20 +2,21 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from unlearnlib import attacks, bench, data, devices, records
+from unlearnlib import attacks, bench, data, devices, provenance, records
 from unlearnlib.access import Access
 from unlearnlib.bench import cells, figures, flops, growth, measure, naive, ratios, retraining, throughput
 from unlearnlib.methods import METHODS
 from unlearnlib.methods.lfssd import importance
 
 SIZE = {"rounds": 1, "batch_size": 16, "image_shape": (1, 8, 8), "latent": 8, "widths": (8, 8, 8)}
-HERE = {"commit": "abc1234", "device": "a machine", "torch": "2.0", "python": "3.11", "threads": 1}
+HERE = {"commit": "abc1234", "device": "a machine", "precision": "float32", "torch": "2.0", "python": "3.11", "threads": 1}
 
 
 # --- both forms
@@ -172,10 +173,21 @@ def test_speedups_are_medians_over_pairs_of_scenario_and_seed():
 
 
 @pytest.mark.parametrize(("change", "why"), [({"commit": "fff0000"}, "another commit"), ({"device": "GPU"}, "another device"),
-                                             ({"threads": 2, "torch": "9"}, "another torch, threads")])
+                                             ({"threads": 2, "torch": "9"}, "another torch, threads"),
+                                             ({"precision": "tf32"}, "another precision")])
 def test_seconds_of_another_environment_are_not_compared(change, why):
     row, = retraining.speedups(pd.DataFrame([run("retrain", 16, 8.0), run("lfssd", 2.0, 1.0, **change)]))
     assert row["ratio"] == 8.0 and np.isnan(row["seconds_ratio"]) and why in row["note"]
+
+
+def test_the_environment_of_a_reference_model_is_that_of_its_training(monkeypatch, tmp_path):
+    """Its record says where it was evaluated, too, but its seconds are not from there."""
+    found = [r for r in records.Store.reference("digits", "lfssd").read().values() if r.spec.method in ("original", "retrain", "lfssd")]
+    assert retraining.committed().commit.notna().all()
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    records.Store.reference("digits", "lfssd").add(
+        replace(r, environment=HERE | ({"commit": "fff0000", "training": HERE} if r.spec.method != "lfssd" else {})) for r in found)
+    assert set(retraining.committed().commit) == {HERE["commit"]}
 
 
 def test_seconds_of_a_machine_whose_load_changed_are_not_compared():
@@ -322,7 +334,7 @@ def test_an_interrupted_part_keeps_what_it_has_measured(monkeypatch, tmp_path):
         bench.main(["growth"])
     line, = (tmp_path / "bench" / "growth.jsonl").read_text().splitlines()
     record = json.loads(line)
-    assert record["row"] == "one" and record["environment"].items() >= json.loads(records.canonical(records.environment())).items()
+    assert record["row"] == "one" and record["environment"].items() >= json.loads(records.canonical(provenance.environment())).items()
     assert record["environment"]["processor"] and record["environment"]["load"] >= 0
     assert {p.name for p in (tmp_path / "bench").iterdir()} == {"growth.jsonl", "growth.md", "growth.png", "growth.csv"}
 

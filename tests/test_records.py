@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from unlearnlib import papers, records, reference
+from unlearnlib import papers, provenance, records, reference
 from unlearnlib.files import DamagedFile, locked
 from unlearnlib.methods import METHODS
 from unlearnlib.records import Record, Spec, Store, canonical
@@ -315,6 +315,6 @@ def test_a_number_that_is_missing_everywhere_is_still_a_number():
 
 
 def test_the_environment_says_where_it_was_computed():
-    found = records.environment()
+    found = provenance.environment()
     assert set(found) >= {"commit", "torch", "python", "device", "threads"} and found["threads"] == torch.get_num_threads()
     assert json.loads(canonical(found)) == found and asdict(record())["environment"] == {"commit": "abc"}

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -9,15 +10,17 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from unlearnlib import data, evaluation, papers, records, reference, runs, train
+from unlearnlib import data, evaluation, papers, provenance, records, reference, runs, train
 from unlearnlib.data import DataError
 from unlearnlib.files import SHARED, DamagedFile, once
+from unlearnlib.methods import METHODS
 from unlearnlib.records import Record, Store, canonical
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -172,7 +175,7 @@ def test_compute_says_where_and_what_it_cost(place):
                 spec("bad_teacher", epochs=3, retain_share=0.3): (3 + 1 / 3) * (N_8 + 270) / N}
     for s, epochs in expected.items():
         record = runs.compute(s)
-        assert record.spec == s and record.environment == records.environment()
+        assert record.spec == s and record.environment == provenance.environment()
         assert record.timing["epochs"] == pytest.approx(epochs, abs=0.002) and record.timing["seconds"] >= 0, s.method
 
 
@@ -267,7 +270,59 @@ def test_kill_9_in_a_training_resumes_there(place, store, uninterrupted, monkeyp
     assert not list((place / "cache" / "models").glob("*.resume*"))
 
 
+def test_a_resume_point_of_a_version_that_counted_no_seconds_is_used(place, store):
+    kill(store, "training")
+    file, = (place / "cache" / "models").glob("*.resume")
+    torch.save({k: v for k, v in torch.load(file, weights_only=True).items() if k != "seconds"}, file)
+    found = runs.runs(plan()[:2], store, progress=False)
+    assert math.isnan(found[0].timing["seconds"]) and found[1].timing["seconds"] > 0
+    assert records.frame(found).seconds.dtype == float
+
+
+def test_a_reference_model_keeps_the_environment_of_its_training(place, store, monkeypatch):
+    first, = runs.runs(plan()[:1], store, progress=False)
+    assert first.environment == provenance.environment() and "training" not in first.environment
+    clear()
+    there = provenance.environment()
+    monkeypatch.setattr(runs, "environment", lambda: there | {"commit": "fff0000"})
+    again, method = runs.runs([plan()[0], plan()[3]], Store(place / "other"), progress=False)
+    assert again.environment == there | {"commit": "fff0000", "training": there} and method.environment == there | {"commit": "fff0000"}
+    assert Record.parse(again.line()).environment == again.environment
+
+
 # --- processes
+
+INTERRUPTED = """
+import sys, time
+from unlearnlib import data, papers, records, reference, runs
+from pathlib import Path
+
+def slow(job):
+    (Path(sys.argv[1]) / str(job)).touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    runs._prepare, runs.jobs_of, runs.training_epochs = slow, lambda specs: range(6), lambda job: 1.0
+    with runs.pool(2) as executor:
+        list(runs._computed([], executor, False))
+"""
+
+
+def test_an_interruption_stops_all_processes_at_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    process = subprocess.Popen([sys.executable, str(script), str(begun)], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE,
+                               env=os.environ | {"PYTHONPATH": str(ROOT)})
+    for _ in range(600):
+        if len(list(begun.iterdir())) == 2:
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)                                       # as a terminal does
+    assert b"KeyboardInterrupt" in process.communicate(timeout=20)[1]
+    assert len(list(begun.iterdir())) == 2
+
 
 def test_a_process_pool_gives_the_same_records(place, store, uninterrupted):
     with runs.pool(2) as executor:
@@ -320,6 +375,18 @@ def test_one_job_needs_no_pool():
 
 
 # --- reference models
+
+def test_another_version_of_training_makes_every_model_and_every_record_anew(place, monkeypatch):
+    before = plan()
+    keys = [s.key for s in before], before[0].original.key, before[1].retrained.key
+    monkeypatch.setitem(METHODS, "retrain", replace(METHODS["retrain"], version=2))
+    changed = plan()
+    assert [a != b.key for a, b in zip(keys[0], changed, strict=True)] == [s.method == "retrain" for s in changed]
+    assert changed[0].original.key == keys[1] and changed[1].retrained.key != keys[2]
+    monkeypatch.setattr(reference, "VERSION", 2)
+    changed = plan()
+    assert not set(keys[0]) & {s.key for s in changed} and changed[0].original.key != keys[1]
+
 
 def test_reference_models_are_trained_once_and_shared(place, store, monkeypatch):
     trainings, really = [], reference._train

@@ -58,13 +58,14 @@ class Cost:
 def apply(spec: Spec, watch: Callback | None = None, **given) -> tuple[nn.Module, dict]:
     """The unlearned model of a spec and what it cost: ``{"seconds", "epochs"}``, evaluation excluded, device synchronised.
 
+    A reference model has its training's, and ``training``, the environment in which that took place; empty where it is not known.
     ``watch`` follows the method's steps through its callback (a reference model has none). ``given`` goes to the method beside its
     hyper-parameters: what it would otherwise compute first.
     """
     if spec.method in ("original", "retrain"):
         model, meta = reference.trained(spec.original if spec.method == "original" else spec.retrained)
         share = 1 if spec.method == "original" else len(spec.split().retain) / len(spec.split().data.train_labels)
-        return model, {"seconds": meta["seconds"], "epochs": meta["epochs"] * share}
+        return model, {"seconds": meta["seconds"], "epochs": meta["epochs"] * share, "training": meta.get("environment", {})}
     original, _ = reference.trained(spec.original)
     access = spec.split().access()
     cost = Cost(len(spec.split().data.train_labels), watch)

@@ -6,17 +6,14 @@ import hashlib
 import json
 import math
 import os
-import platform
-import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from . import data, devices, reference
+from . import data, reference
 from .files import DamagedFile, digest, locked, set_aside, write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,26 +113,8 @@ class Record:
         if digest(canonical(content).encode()) != sha:
             raise ValueError("checksum")
         content.pop("key")
-        metrics, rows = content.pop("metrics"), content.pop("rows")
-        return cls(Spec(**content.pop("spec")), _numbers(metrics), [_numbers(row) for row in rows], **content)
-
-
-@lru_cache(maxsize=1)
-def environment() -> dict:
-    """Where and with what this process computes: commit, library versions, device, threads."""
-    return {"commit": commit(), "torch": torch.__version__.split("+")[0], "python": platform.python_version(),
-            "device": torch.cuda.get_device_name() if devices.on_gpu() else f"CPU {platform.machine()}", "precision": devices.precision(),
-            "threads": torch.get_num_threads()}
-
-
-def commit() -> str:
-    """Short hash of the checked-out commit, "-dirty" if library files differ from it; "unknown" outside a clone."""
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
-    try:
-        return git("rev-parse", "--short=7", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", "unlearnlib") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        metrics, rows, timing = (content.pop(name) for name in ("metrics", "rows", "timing"))
+        return cls(Spec(**content.pop("spec")), _numbers(metrics), [_numbers(row) for row in rows], _numbers(timing), **content)
 
 
 def figures_root() -> Path:

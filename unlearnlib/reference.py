@@ -15,6 +15,7 @@ from tqdm import tqdm
 from . import data, devices, models, train
 from .files import DamagedFile, digest, locked, set_aside, write
 from .methods import METHODS
+from .provenance import environment
 
 VERSION = 1
 RETRAINED_SEED = 10_000         # retrained models draw their initialisation and batches far from the original's
@@ -38,6 +39,8 @@ class Job:
         d = dataset(self.data)
         retained = self.split().retain_hash if self.scenario else "all"
         content = [VERSION, fingerprint(self.data), d.name, self.model, self.recipe, self.seed, retained]
+        if self.scenario and METHODS["retrain"].version > 1:
+            content.append(METHODS["retrain"].version)
         return digest(json.dumps(content).encode())
 
 
@@ -58,7 +61,7 @@ def split(name: str, scenario: str, seed: int) -> data.Split:
 
 @lru_cache(maxsize=12)
 def trained(job: Job) -> tuple[nn.Module, dict]:
-    """The model of a job in evaluation mode, and how it came about: ``{"seconds": ..., "epochs": ...}``. Do not change it.
+    """The model of a job in evaluation mode, and how it came about: ``seconds``, ``epochs``, ``environment``. Do not change it.
 
     Seconds are those of the whole training, the part before an interruption included (what was lost by it is not).
 
@@ -75,7 +78,8 @@ def trained(job: Job) -> tuple[nn.Module, dict]:
         earlier, started = train.spent(resume), time.perf_counter()
         model = _train(job, model, resume)
         devices.synchronise()
-        meta = {"seconds": earlier + time.perf_counter() - started, "epochs": json.loads(job.recipe)["epochs"], **vars(job)}
+        meta = {"seconds": earlier + time.perf_counter() - started, "epochs": json.loads(job.recipe)["epochs"],
+                "environment": environment(), **vars(job)}
         buffer = io.BytesIO()
         torch.save({"state": model.state_dict(), "meta": json.dumps(meta)}, buffer)
         content = buffer.getvalue()

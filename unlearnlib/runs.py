@@ -7,6 +7,7 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,8 @@ from tqdm import tqdm
 
 from . import devices, evaluation, models, reference, train
 from .files import SHARED, ensure_writable, locked
-from .records import Record, Spec, Store, environment
+from .provenance import environment
+from .records import Record, Spec, Store
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
@@ -28,15 +30,18 @@ EVALUATION_EPOCHS = 0.5     # a study's own measuring, in training-epoch equival
 
 
 def single_thread() -> None:
-    """One thread a process: the only reproducible choice, and the faster one where several processes share the cores. A GPU is prepared."""
+    """One thread a process: the only reproducible choice, and the faster one where several processes share the cores. A GPU is prepared,
+    and what the process runs on is noted, before its code may change on the disk."""
     for name in THREADS:
         os.environ[name] = "1"
     torch.set_num_threads(1)
     devices.prepare()
+    environment()
 
 
 def _start_worker(shared: str) -> None:
-    """A worker computes with one thread, and ends when the process that started it ends, however that one ends."""
+    """A worker computes with one thread, and ends when it is interrupted or the process that started it ends, however that one ends."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(1))
     single_thread()
     os.environ[SHARED] = shared
 
@@ -64,7 +69,8 @@ def compute(spec: Spec) -> Record:
     """Run one spec, wherever this is called: the paper's module names the function of the study.
 
     The record's ``timing`` has the ``memory`` that the run took at most, in MiB (see :func:`unlearnlib.devices.peak_memory`): the whole
-    process with its data and libraries, or what tensors took on the GPU.
+    process with its data and libraries, or what tensors took on the GPU; not that of training a reference model, which came before.
+    Where a reference model was trained in another environment, the record's has that as ``training``: its seconds come from there.
     """
     paper = importlib.import_module(f"unlearnlib.papers.{spec.paper}")
     devices.reset_peak()
@@ -74,7 +80,10 @@ def compute(spec: Spec) -> Record:
             outcome = paper.STUDIES[spec.study].function(spec)
         finally:
             evaluation.PROGRESS.reset(following)
-    return Record(spec, outcome.metrics, outcome.rows, outcome.timing | {"memory": devices.peak_memory()}, environment())
+    timing = outcome.timing | {"memory": devices.peak_memory()}
+    training = timing.pop("training", environment())
+    elsewhere = {} if training == environment() else {"training": training}
+    return Record(spec, outcome.metrics, outcome.rows, timing, environment() | elsewhere)
 
 
 def _prepare(job: reference.Job) -> None:
@@ -130,18 +139,16 @@ def _computed(specs: list[Spec], executor: Executor | None, progress: bool) -> I
                 yield compute(spec)
                 bar.update(weights[spec])
             return
-        prepared = {executor.submit(_prepare, job): job for job in jobs_of(specs)}
-        for done in as_completed(prepared):
-            done.result()
-            bar.update(weights[prepared[done]])
-        submitted = {executor.submit(compute, spec): spec for spec in specs}
-        try:
-            for done in as_completed(submitted):
-                yield done.result()
-                bar.update(weights[submitted[done]])
-        finally:
-            for future in submitted:
-                future.cancel()
+        for task, arguments in ((_prepare, jobs_of(specs)), (compute, specs)):
+            submitted = {executor.submit(task, argument): argument for argument in arguments}
+            try:
+                for done in as_completed(submitted):
+                    if (record := done.result()):
+                        yield record
+                    bar.update(weights[submitted[done]])
+            finally:
+                for future in submitted:
+                    future.cancel()
 
 
 def training_epochs(job: reference.Job) -> float:

@@ -164,9 +164,10 @@ def fit(model: nn.Module, images: Tensor, targets: Tensor, *, generator: torch.G
 
 
 def spent(resume: Path) -> float:
-    """Seconds of training that a resume point stands for; 0 without one, or with a damaged one (which :func:`fit` refuses)."""
+    """Seconds of training that a resume point stands for; 0 without one, or with a damaged one (which :func:`fit` refuses); NaN where an
+    earlier version, which did not count them, has saved it."""
     try:
-        return float(torch.load(resume, weights_only=True)["seconds"])
+        return float(torch.load(resume, weights_only=True, map_location="cpu").get("seconds", math.nan))
     except Exception:
         return 0.0
 
@@ -185,11 +186,11 @@ def _resume(path: Path | None, model, optimiser, generator) -> tuple[int, float]
     if path is None or not path.exists():
         return 0, 0.0
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         generator.set_state(state["generator"])
-        return int(state["epoch"]), float(state["seconds"])
+        return int(state["epoch"]), float(state.get("seconds", math.nan))
     except Exception as error:
         raise DamagedFile(f"the resume point {path} is damaged ({type(error).__name__}); it must be as training saved it, so it was set "
                           f"aside as {set_aside(path).name}: run again, and this training starts over.") from error

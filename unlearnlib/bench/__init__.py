@@ -18,6 +18,7 @@ def main(parts: Sequence[str] = ()) -> None:
     tables and figure when the part ends, also where it is interrupted. Raises ValueError for a part that does not exist.
     """
     from .. import records  # here: a cell of the growth table needs no pandas
+    from ..provenance import environment
     for name in parts:
         check_choice("part", name, PARTS)
     for name in dict.fromkeys(parts or PARTS):
@@ -25,7 +26,7 @@ def main(parts: Sequence[str] = ()) -> None:
         print(f"{name}: {part.__doc__.splitlines()[0]}", flush=True)
         try:
             for row in part.measure():
-                done.append({"environment": records.environment() | machine()} | row)
+                done.append({"environment": environment() | machine()} | row)
                 content = "".join(records.canonical(r) + "\n" for r in done)
                 records.write(records.figures_root() / "bench" / f"{name}.jsonl", content.encode())
                 print(f"  {row['row']}", flush=True)

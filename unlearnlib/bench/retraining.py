@@ -11,7 +11,7 @@ from ..tables import MISSING
 from .figures import bars
 
 OWN = {"lfssd": "lfssd", "ispf": "ispf", "nabla_tau": "nabla_tau", "forget_vectors": "forget_vector"}
-PLACE = ["commit", "device", "torch", "python", "threads"]      # the environment of a record
+PLACE = ["commit", "device", "precision", "torch", "python", "threads"]        # the environment of a record, or of its training
 UNEVEN = 1.5        # a training epoch of two networks may differ so much before the machine's load must have
 
 
@@ -22,7 +22,7 @@ def committed() -> pd.DataFrame:
         for name in papers.PAPERS:
             found = [r for r in records.Store.reference(preset, name).read().values() if r.spec.study == "unlearn"]
             if found:
-                place = pd.DataFrame([r.environment for r in found])
+                place = pd.DataFrame([r.environment.get("training", r.environment) for r in found], index=range(len(found)))
                 out.append(records.frame(found).drop(columns="commit").assign(preset=preset, **{k: place.get(k) for k in PLACE}))
     return pd.concat(out, ignore_index=True)
 
@@ -50,7 +50,7 @@ def speedups(frame: pd.DataFrame) -> Iterator[dict]:
                "seconds_ratio": float("nan") if why else (pairs.seconds_retrain / pairs.seconds).median(), "note": why,
                "settings": {"model": ", ".join(sorted(set(part.model))), "seeds": sorted(set(pairs.seed)),
                             "scenarios": sorted(set(pairs.scenario))},
-               "environment": {k: sorted({str(v) for v in [*pairs[k], *pairs[f"{k}_retrain"]]}) for k in PLACE}}
+               "environment": {k: sorted({str(v) for v in [*pairs[k], *pairs[f"{k}_retrain"]] if pd.notna(v)}) for k in PLACE}}
 
 
 def _incomparable(pairs: pd.DataFrame, trained: pd.DataFrame) -> str:
