@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 import torchvision.datasets
 import yaml
 
-from unlearnlib import data, papers, records, reference, runs, verify
+from unlearnlib import bench, data, papers, records, reference, runs, verify
 from unlearnlib.__main__ import main, parser
 from unlearnlib.claims import HOLDS
 from unlearnlib.files import digest
@@ -225,6 +226,23 @@ def test_an_interruption_is_no_error_of_the_program(monkeypatch, capsys):
     assert re.fullmatch(r"unlearnlib: interrupted; .*\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("argv, said", [(["rehearse", "lfssd"], "keeps nothing"), (["bench"], "anew"),
+                                        (["tune", "lfssd"], "goes on there")])
+def test_an_interruption_says_what_is_kept(monkeypatch, capsys, argv, said):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+    for place, name in ((papers, "settings"), (bench, "main")):
+        monkeypatch.setattr(place, name, interrupted)
+    assert main(argv) == 130 and said in capsys.readouterr().err
+
+
+def test_a_process_that_was_killed_is_one_sentence(monkeypatch, refused):
+    def killed(*_, **__):
+        raise BrokenProcessPool
+    monkeypatch.setattr(runs, "runs", killed)
+    assert "--jobs 1" in refused("run", *TINY)
+
+
 def test_in_a_process_of_its_own_there_is_a_sentence_and_a_status_and_no_traceback():
     done = subprocess.run([sys.executable, "-m", "unlearnlib", "run", "--preset", "digit"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
@@ -295,6 +313,14 @@ def test_a_rehearsal_runs_everything_once_and_keeps_nothing(prints, tmp_path):
     assert {tuple(row[i].strip() for i in (0, 1, 3)) for row in table} == {("digits-60", "allcnn-2", "retrain")}
     assert {row[2].strip() for row in table} == {s.study for s in planned} and all(float(row[5]) > 50 for row in table)
     assert not (tmp_path / "figures").exists() and not (tmp_path / "cache" / "models").exists()
+
+
+@pytest.mark.parametrize("argv, said", [(["--method", "typo"], "--method typo leaves no run"),
+                                        (["--scenario", "random:0"], "fraction is 0"), (["--scenario", "random:x"], "is 'random:x'")])
+def test_a_rehearsal_that_tests_nothing_fails(capsys, argv, said):
+    assert main(["rehearse", "nabla_tau", "--samples", "60", "--set", "studies=[]", *argv]) > 0
+    printed = capsys.readouterr()
+    assert said in printed.out + printed.err
 
 
 def test_a_rehearsal_without_the_data_says_so_and_goes_on(capsys):

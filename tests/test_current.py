@@ -42,7 +42,8 @@ def test_work_is_done_once_and_what_it_draws_is_not_a_change(place):
     assert [run(place) for _ in range(3)] == [True, False, False]
 
 
-@pytest.mark.parametrize("path", ["clone/unlearnlib/methods/a.py", "clone/unlearnlib/new.py", "clone/notebooks/p.ipynb",
+@pytest.mark.parametrize("path", ["clone/unlearnlib/methods/a.py", "clone/unlearnlib/new.py", "clone/unlearnlib/published.csv",
+                                  "clone/notebooks/p.ipynb",
                                   "clone/notebooks/presets/digits.yaml", "clone/constraints.txt", "clone/notebooks/records/cifar10/p.jsonl",
                                   "clone/notebooks/records/digits/p.jsonl", "figures/cifar10/p/runs.jsonl", "figures/digits/p/f.png",
                                   "figures/digits/p/g.png", "copy.ipynb", "data/cifar-10-batches-py"])
@@ -67,6 +68,20 @@ def test_it_is_not_done_again_for_anything_else(place, path):
     (place / path).parent.mkdir(parents=True, exist_ok=True)
     (place / path).write_text("changed")
     assert not run(place)
+
+
+def test_it_is_done_again_for_another_version_of_a_library(place, monkeypatch):
+    assert run(place) and not run(place)
+    monkeypatch.setattr(current, "distributions", lambda: [])
+    assert run(place) and not run(place)
+
+
+def test_what_changes_while_the_work_is_done_counts(place):
+    """The figure is of the code as it was."""
+    code = place / "clone/unlearnlib/methods/a.py"
+    assert unless_current("notebook", "p", "digits", {}, lambda: code.write_text("changed meanwhile"))
+    assert unless_current("notebook", "p", "digits", {}, lambda: None)
+    assert not unless_current("notebook", "p", "digits", {}, lambda: None)
 
 
 def test_kinds_papers_presets_and_values_are_apart(place):

@@ -45,6 +45,16 @@ def test_a_cpu_multiplies_float32_and_is_left_as_it_is(monkeypatch):
     assert devices.precision() == "float32"
 
 
+def test_one_of_several_gpus_becomes_the_current_one(monkeypatch, pretended):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setenv("UNLEARNLIB_PRECISION", "float32")
+    for name in ("cuda", "cuda:1"):
+        monkeypatch.setenv("UNLEARNLIB_DEVICE", name)
+        devices.prepare()
+    assert chosen == [torch.device("cuda:1")]
+
+
 @pytest.mark.parametrize("ratio, wanted", [(8.0, "tf32"), (1.21, "tf32"), (1.19, "float32"), (0.5, "float32")])
 def test_tf32_is_taken_where_the_probe_finds_it_faster(monkeypatch, pretended, ratio, wanted):
     monkeypatch.setattr(devices, "PROBE", 2)

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -19,6 +20,8 @@ from .access import AccessError
 from .current import unless_current
 from .files import DamagedFile
 from .records import Spec, Store, frame
+
+KEPT = {"rehearse": "a rehearsal keeps nothing", "bench": "the rows that were measured are kept, and the same command measures them anew"}
 
 
 def _names(requested: list[str]) -> list[str]:
@@ -73,13 +76,17 @@ def _duration(seconds: float) -> str:
 def _plans(arguments) -> dict[str, list[Spec]]:
     """The specs of every paper that the command line names; a paper may have none of them, but not all papers."""
     plans = {name: _plan(name, arguments) for name in _names(arguments.papers)}
+    _need_some(plans, arguments)
+    return plans
+
+
+def _need_some(plans: dict[str, list[Spec]], arguments) -> None:
     if not any(plans.values()):
         asked = " ".join(f"--{key} {value}" for key in ("scenario", "data", "method") if (value := getattr(arguments, key)))
         there = [s for name in plans for s in _whole(name, arguments)]
         sets, methods = (", ".join(dict.fromkeys(getattr(s, key) for s in there)) for key in ("data", "method"))
         raise ValueError(f"{asked} leaves no run of {', '.join(plans)} at preset {arguments.preset}; data must be among {sets}, and the "
                          f"method among {methods}: choose a method that is run on the data.")
-    return plans
 
 
 def run(arguments) -> None:
@@ -107,9 +114,11 @@ def rehearse(arguments) -> int:
     """Every run of the papers once at the least budget: does it run on this machine, in how much memory? Nothing is kept."""
     failed = False
     with TemporaryDirectory() as place, patch.dict(os.environ, UNLEARNLIB_DATA=str(data.data_root()), UNLEARNLIB_CACHE=place):
-        for name in _names(arguments.papers):
-            specs = papers.paper(name).plan(papers.rehearsal(_settings(name, arguments), arguments.samples))
-            specs = [s for s in specs if arguments.method in (None, s.method)]
+        plans = {name: papers.paper(name).plan(papers.rehearsal(_settings(name, arguments), arguments.samples))
+                 for name in _names(arguments.papers)}
+        plans = {name: [s for s in specs if arguments.method in (None, s.method)] for name, specs in plans.items()}
+        _need_some(plans, arguments)
+        for name, specs in plans.items():
             print(f"{name} at preset {arguments.preset}: {len(specs)} runs, 1 seed, {arguments.samples} samples, least budget", flush=True)
             rows, problems = [], {}
             for spec in tqdm(specs, disable=None, leave=False):
@@ -279,7 +288,7 @@ def parser() -> argparse.ArgumentParser:
     sub = command("rehearse", rehearse, "run everything once on few samples and the least budget: does it run here, in how much memory?")
     choices(sub)
     sub.add_argument("--samples", type=int, default=512, help="training, validation and test samples of each data set (default: 512)")
-    sub.set_defaults(seeds=None)
+    sub.set_defaults(seeds=None, data=None)
     command("status", status, "what is computed, missing, stale", preset=False)
     sub = command("verify", verify, "compare this machine's records with the reference")
     sub.add_argument("--seeds", type=int, help="compare only so many seeds (default: the preset's)")
@@ -310,8 +319,13 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, data.DataError, DamagedFile, AccessError, PermissionError) as error:
         print(f"unlearnlib: {error}", file=sys.stderr)
         return 2
+    except BrokenProcessPool:
+        print(f"unlearnlib: one of {arguments.jobs} processes ended before its run was done (main memory may be full); what the others had "
+              "finished is kept: give the same command again with --jobs 1.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("unlearnlib: interrupted; what was computed is kept, and the same command goes on there.", file=sys.stderr)
+        print(f"unlearnlib: interrupted; {KEPT.get(arguments.command, 'what was computed is kept, and the same command goes on there')}.",
+              file=sys.stderr)
         return 130
 
 

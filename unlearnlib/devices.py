@@ -79,8 +79,10 @@ def _multiply(name: str) -> None:
 
 
 def prepare() -> None:
-    """Bring this process's GPU, if it uses one, to the settings that it will compute with."""
+    """Bring this process's GPU, if it uses one, to the settings that it will compute with; one of several becomes the current one."""
     if on_gpu():
+        if device().index is not None:
+            torch.cuda.set_device(device())                                     # clock, memory and name are those of the current one
         _multiply(precision())
         torch.backends.cudnn.benchmark = True
 

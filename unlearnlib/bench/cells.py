@@ -60,6 +60,7 @@ def cell(method: str, images: int, architecture: str) -> dict:
 
     Repeated up to ``REPEATS`` times, while less than ``BUDGET`` seconds have gone. ``epochs``: the work done, in passes of training over D.
     """
+    devices.reset_peak()
     idle = devices.peak_memory()
     job(method, 64, architecture, **{"batch_size": 8} if method == "ispf" else {})()      # unmeasured: kernels and libraries are loaded
     call, work, times = job(method, images, architecture), [], []

@@ -94,15 +94,16 @@ def nabla_tau(model: nn.Module, access: Access, *, generator: torch.Generator, b
     """∇τ in the form of the published notebooks: loaders that collate image by image, every fifth epoch three passes over the held-out
     data (mean, variance and skewness of the loss; the mean alone is used), the same moments of every forget batch.
 
-    Left out, as it is evaluation: their readouts of attack and accuracy before every epoch. Batches come in our order.
+    Left out, as it is evaluation: their readouts of attack and accuracy before every epoch. Batches come in our order, from main memory.
     """
     student = copy.deepcopy(model).eval()
     device = next(student.parameters()).device
-    forget, retain = (access.forget_images, access.forget_labels), (access.retain_images, access.retain_labels)
+    forget, retain, unseen = ([part.cpu() for part in pair] for pair in (
+        (access.forget_images, access.forget_labels), (access.retain_images, access.retain_labels), access.held_out))
     alpha, epochs, _ = schedule(len(forget[0]), len(retain[0]), batch_size=batch_size, max_epochs=max_epochs)
     pairs = list(train.batch_pairs(len(forget[0]), len(retain[0]), batch_size, epochs, generator))
     batches = zip(_loader(*forget, [f for _, f, _ in pairs]), _loader(*retain, [r for _, _, r in pairs]), strict=True)
-    held_out = DataLoader(TensorDataset(*access.held_out), batch_size=batch_size)
+    held_out = DataLoader(TensorDataset(*unseen), batch_size=batch_size)
     criterion = nn.CrossEntropyLoss(reduction="none")
     adam = torch.optim.AdamW(student.parameters(), lr=1e-3)
     falling = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.1, total_iters=epochs)

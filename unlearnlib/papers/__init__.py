@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import re
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 
@@ -104,9 +105,9 @@ def rehearsal(values: dict, samples: int) -> dict:
         return LEAST[key] if key in LEAST and not isinstance(value, str) else value
 
     def enough(scenario: str) -> int:
-        """At least two samples to forget."""
-        kind, _, what = scenario.partition(":")
-        return max(samples, math.ceil(2 / float(what))) if kind == "random" else samples
+        """At least two samples to forget. A fraction that makes no sense is refused with its data."""
+        fraction = re.fullmatch(r"random:(0?\.\d*[1-9]\d*)", scenario)
+        return max(samples, math.ceil(2 / float(fraction[1]))) if fraction else samples
 
     def one(section: dict) -> dict:
         few = {scenario: f"{data}-{enough(scenario)}" for scenario, data in section["scenarios"].items()}
