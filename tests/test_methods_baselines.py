@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import g, same, states
+from conftest import close, g, same, states
 from torch import nn
 
 from unlearnlib import data, models, train
@@ -347,3 +347,19 @@ def test_head_only_draws_the_head_anew_and_learns_the_retain_set(trained, access
 
 def test_controls_are_marked_and_nothing_else_is():
     assert {name for name, m in METHODS.items() if m.control} == {"random_dampening", "dfkd", "mask_logit", "head_only", "random_output"}
+
+
+# --- augmentation
+
+@pytest.mark.parametrize("name, settings", [
+    ("finetune", {}), ("l1_sparse", {"alpha": 0.001}), ("gradient_ascent", {"lr": 0.001}), ("random_labels", {}), ("salun", {}),
+    ("scrub", {"max_epochs": 1}), ("neggrad_plus", {}), ("neggrad_plus", {"mixed": True, "bn_mode": "train"})])
+def test_augmentation_moves_the_images_and_nothing_else(trained, access, monkeypatch, name, settings):
+    """With moves of nothing, which draw nothing, the result is that without augmentation, up to rounding (other strides)."""
+    def run(**more):
+        return states(METHODS[name].run(trained, access, generator=g(), **{"epochs": 1, "lr": 0.01, "batch_size": 64} | settings | more))
+    plain, moved = run(), run(augment=True)
+    assert max(float((plain[k] - moved[k]).abs().max()) for k in plain) > 1e-3
+    for module in (data, train):
+        monkeypatch.setattr(module, "moves", lambda n, *_: torch.tensor([[4, 4, 0]]).repeat(n, 1))
+    close(run(augment=True), plain, 1e-4)

@@ -348,6 +348,35 @@ def test_neggrad_over_several_epochs(access, weight):
     close(states(run(model, access, "neggrad_plus", epochs=3, batch_size=4, lr=0.02, retain_weight=weight)), states(student))
 
 
+@pytest.mark.parametrize("batch_size", [7, 16])                                 # 50 samples: a last batch of one, which is left out, or two
+def test_mixed_neggrad_counts_the_samples_of_each_batch(access, batch_size):
+    """Against a loop that adds up single samples, in one forward pass a batch, some of them without forgotten samples."""
+    model, heard, weight = network(), [], 0.7
+    images = torch.cat([access.forget_images, access.retain_images])
+    labels = torch.cat([access.forget_labels, access.retain_labels])
+    student, sgd, generator, kinds = copy.deepcopy(model).train(), None, g(), []
+    sgd = Sgd(student.parameters(), 0.9, 0.01)
+    for epoch in range(3):
+        order = torch.randperm(N_FORGET + N_RETAIN, generator=generator).tolist()
+        for start in range(0, len(order), batch_size):
+            batch = order[start:start + batch_size]
+            if len(batch) < 2:
+                continue
+            each = [torch.logsumexp(row, 0) - row[y] for row, y in zip(student(images[batch]), labels[batch].tolist(), strict=True)]
+            forgotten = [i < N_FORGET for i in batch]
+            n = sum(forgotten)
+            kinds.append((epoch, n, len(batch) - n))
+            value = weight * sum(v for v, f in zip(each, forgotten, strict=True) if not f) / max(1, len(batch) - n)
+            if n:
+                value = value - (1 - weight) * sum(v for v, f in zip(each, forgotten, strict=True) if f) / n
+            sgd.step(value, 0.05)
+    result = run(model, access, "neggrad_plus", epochs=3, batch_size=batch_size, lr=0.05, retain_weight=weight, weight_decay=0.01,
+                 bn_mode="train", mixed=True, callback=lambda **k: heard.append(k))
+    close(states(result), states(student), 1e-10)
+    assert [(k["epoch"], k["images"]) for k in heard] == [(e, f + r) for e, f, r in kinds]
+    assert batch_size > 7 or any(f == 0 for _, f, _ in kinds)
+
+
 def test_neggrad_forgets_without_a_limit(access):
     """What a target is for: the forget loss goes on rising, far beyond the loss on unseen samples."""
     model, heard = network().eval(), []

@@ -87,6 +87,7 @@ def by_method(frame: pd.DataFrame, columns: dict[str, tuple[str, int, float]], m
 
 
 METHODS_IN_ORDER = ["original", *METHODS]
+NOTHING_UNLEARNED = ("mask_logit", "random_output", "head_only")
 
 
 def published(frame: pd.DataFrame, paper: str, table: Table, metrics: list[str]) -> Table:
@@ -116,6 +117,28 @@ def with_distance(frame: pd.DataFrame, attack: str = "mia_entropy") -> pd.DataFr
         gaps.append(float("nan") if base is None else avg_gap([*mine, getattr(row, attack)], [*base[parts], base[attack]]))
         tows.append(float("nan") if base is None else tow(mine, list(base[parts])))
     return frame.assign(avg_gap=gaps, tow=tows)
+
+
+def nearer(frame: pd.DataFrame, names: dict[str, str], method: str, other: str) -> list[str]:
+    """The numbers (metric: its name) in which, by the mean, ``other`` is at least as near to the retrained model as ``method``.
+
+    Divergences (``js_...``) are distances to it already. A number that one of the two lacks is not counted.
+    """
+    mean = frame.groupby("method")[[m for m in names if m in frame]].mean()
+    target = {m: 0.0 if m.startswith("js") else mean[m].get("retrain", float("nan")) for m in mean}
+    return [names[m] for m in mean if abs(mean[m].get(other, float("nan")) - target[m]) <= abs(mean[m].get(method, float("nan")) - target[m])]
+
+
+def fooled(frame: pd.DataFrame, names: dict[str, str], method: str) -> Markdown:
+    """In which numbers the controls, which unlearn nothing, look at least as good as a method: no such number shows unlearning."""
+    names = {m: name for m, name in names.items() if m in frame}
+    there = [c for c in NOTHING_UNLEARNED if (frame.method == c).any()]
+    if not there:
+        return Markdown("*Not available:* this preset has no controls.")
+    parts = [f"**{label(c).removeprefix('control: ')}** in {len(near)}" + f" ({', '.join(near)})" * bool(near)
+             for c in there for near in [nearer(frame, names, method, c)]]
+    return Markdown(f"*We measured:* of {len(names)} numbers, by the mean at least as near to the retrained model as {label(method)}, although "
+                    f"nothing is unlearned: {'; '.join(parts)}.")
 
 
 def predictions(rows: list[tuple[str, Interval, tuple[float, float]]], digits: int = 1) -> Table:

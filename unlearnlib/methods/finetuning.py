@@ -15,15 +15,17 @@ VERSION = 1
 
 def finetune(model: nn.Module, access: Access, *, generator: torch.Generator, epochs: int = 5, lr: float = 0.02,
              batch_size: int = 64, optimizer: str = "sgd", momentum: float = 0.9, weight_decay: float = 5e-4,
-             schedule: str = "constant", gamma: float = 0.2, batchnorm: str = "train", callback: Callback | None = None) -> nn.Module:
+             schedule: str = "constant", gamma: float = 0.2, batchnorm: str = "train", augment: bool = False,
+             callback: Callback | None = None) -> nn.Module:
     """Fine-tuning: go on training with the retain set alone, hoping that the rest is forgotten on the way.
 
     Source: the baseline of SSD and LFSSD as in the official code (the defaults: 5 epochs of SGD at 0.02). The baseline of ∇τ
-    (images): 6 epochs of AdamW at 1e-3 with weight decay 0.01, schedule linear to gamma = 0.1, batch 256, batchnorm eval.
+    (images): 6 epochs of AdamW at 1e-3 with weight decay 0.01, schedule linear to gamma = 0.1, batch 256, batchnorm eval. That of Forget
+    Vectors: 10 epochs of SGD at 0.01, batch 256, with augmentation.
     """
     return fit(copy.deepcopy(model), access.retain_images, access.retain_labels, generator=generator, epochs=epochs, lr=lr,
                batch_size=batch_size, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay, schedule=schedule,
-               gamma=gamma, batchnorm=batchnorm, callback=callback)
+               gamma=gamma, batchnorm=batchnorm, augment=augment, callback=callback)
 
 
 def amnesiac(model: nn.Module, access: Access, *, generator: torch.Generator, epochs: int = 3, lr: float = 1e-4,

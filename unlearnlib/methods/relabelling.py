@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..access import Access
+from ..data import augment as augment_batch
 from ..train import Callback, check_mode, check_sets, evaluating, logits, optimizer_of, task_loss
 
 VERSION = 1
@@ -16,9 +17,10 @@ Mask = dict[str, Tensor]
 
 def random_labels(model: nn.Module, access: Access, *, generator: torch.Generator, epochs: int = 10, lr: float = 0.01,
                   batch_size: int = 256, momentum: float = 0.9, weight_decay: float = 5e-4, batchnorm: str = "train",
-                  callback: Callback | None = None) -> nn.Module:
+                  augment: bool = False, callback: Callback | None = None) -> nn.Module:
     """RL: each epoch a pass over D_f with labels drawn anew, uniformly over all classes, then a pass over D_r with its own (SGD, CE).
 
+    ``augment``: random crops and flips of both sets, as in the official code for CIFAR.
     The right label is drawn, too, once in as many times as there are classes; the labels of D_f are not read. Raises ValueError for
     several labels a sample and for an empty set.
 
@@ -26,12 +28,12 @@ def random_labels(model: nn.Module, access: Access, *, generator: torch.Generato
     SalUn's code mixes the two sets instead of taking one after the other.
     """
     return _relabel(model, access, None, generator=generator, epochs=epochs, lr=lr, batch_size=batch_size, momentum=momentum,
-                    weight_decay=weight_decay, batchnorm=batchnorm, callback=callback)
+                    weight_decay=weight_decay, batchnorm=batchnorm, augment=augment, callback=callback)
 
 
 def salun(model: nn.Module, access: Access, *, generator: torch.Generator, mask_share: float = 0.5, restore: bool = True, epochs: int = 10,
           lr: float = 0.013, batch_size: int = 256, momentum: float = 0.9, weight_decay: float = 5e-4, batchnorm: str = "train",
-          callback: Callback | None = None) -> nn.Module:
+          augment: bool = False, callback: Callback | None = None) -> nn.Module:
     """SalUn: :func:`random_labels` on the weights of the :func:`saliency_mask` alone.
 
     ``restore`` sets all other weights back to the original's after each step; without it only their gradients are set to 0, and weight
@@ -42,7 +44,7 @@ def salun(model: nn.Module, access: Access, *, generator: torch.Generator, mask_
     """
     mask = saliency_mask(model, access.forget_images, access.forget_labels, mask_share, batch_size=batch_size, callback=callback)
     return _relabel(model, access, mask, restore=restore, generator=generator, epochs=epochs, lr=lr, batch_size=batch_size,
-                    momentum=momentum, weight_decay=weight_decay, batchnorm=batchnorm, callback=callback)
+                    momentum=momentum, weight_decay=weight_decay, batchnorm=batchnorm, augment=augment, callback=callback)
 
 
 def saliency_mask(model: nn.Module, images: Tensor, labels: Tensor, share: float, *, batch_size: int = 256,
@@ -76,7 +78,7 @@ def saliency_mask(model: nn.Module, images: Tensor, labels: Tensor, share: float
 
 
 def _relabel(model: nn.Module, access: Access, mask: Mask | None, *, generator, epochs, lr, batch_size, momentum, weight_decay, batchnorm,
-             callback, restore: bool = True) -> nn.Module:
+             augment, callback, restore: bool = True) -> nn.Module:
     check_mode("batchnorm", batchnorm)
     x_f, x_r, y_r = access.forget_images, access.retain_images, access.retain_labels
     check_sets(len(x_f), len(x_r))
@@ -95,7 +97,8 @@ def _relabel(model: nn.Module, access: Access, mask: Mask | None, *, generator, 
             for batch in torch.randperm(len(images), generator=generator).to(images.device).split(batch_size):
                 if batchnorm == "train" and len(batch) == 1 < min(len(images), batch_size):     # BatchNorm has no variance there
                     continue
-                loss = task_loss(student(images[batch].to(device)), labels[batch].to(device))
+                x = augment_batch(images[batch], generator) if augment else images[batch]
+                loss = task_loss(student(x.to(device)), labels[batch].to(device))
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 for name, keep in (mask or {}).items():

@@ -15,7 +15,7 @@ VERSION = 1
 
 def l1_sparse(model: nn.Module, access: Access, *, generator: torch.Generator, epochs: int = 10, lr: float = 0.01, batch_size: int = 256,
               alpha: float = 0.2, momentum: float = 0.9, weight_decay: float = 5e-4, batchnorm: str = "train",
-              callback: Callback | None = None) -> nn.Module:
+              augment: bool = False, callback: Callback | None = None) -> nn.Module:
     """l1-sparse: fine-tuning on D_r with ``CE + alpha (1 - e / epochs) sum_i |theta_i|`` in epoch e = 0, 1, ... (SGD).
 
     The sum is over all parameters that require gradients. Raises ValueError for a negative or infinite alpha.
@@ -28,5 +28,5 @@ def l1_sparse(model: nn.Module, access: Access, *, generator: torch.Generator, e
     student = copy.deepcopy(model)
     weights = [p for p in student.parameters() if p.requires_grad]
     return fit(student, access.retain_images, access.retain_labels, generator=generator, epochs=epochs, lr=lr, batch_size=batch_size,
-               momentum=momentum, weight_decay=weight_decay, batchnorm=batchnorm, callback=callback,
+               momentum=momentum, weight_decay=weight_decay, batchnorm=batchnorm, augment=augment, callback=callback,
                penalty=lambda epoch: alpha * (1 - epoch / epochs) * sum(p.abs().sum() for p in weights))

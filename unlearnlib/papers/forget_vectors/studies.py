@@ -18,6 +18,7 @@ from ...records import Spec, canonical
 from ..studies import Study, five, method_epochs, single_images
 
 NOISE_SEED, SHIFT_SEED = 40_000, 50_000
+UNCHANGED = ("original", "mask_logit", "random_output")     # no weight is trained
 NOISE_DRAWS = 3                 # noise vectors of the same norm, averaged
 
 
@@ -96,7 +97,8 @@ def unlearn(spec: Spec) -> Outcome:
     model, timing = applied(spec)
     before = timing.get("epochs_vectors", 0.0)
     out, rows = evaluation.measure(model, spec, also=paper_metrics), []
-    out["trainables"] = models.count_parameters(model) if spec.method != "original" else 0
+    trained = None if spec.method in UNCHANGED else models.head(model) if spec.method == "head_only" else model
+    out["trainables"] = models.count_parameters(trained) if trained else 0
     if isinstance(model, ForgetVector):
         weights = getattr(model, "weights", None)
         out |= {"norm": float(model.delta.norm()), "largest": float(model.delta.abs().max()), "epochs_vectors": before,
@@ -107,7 +109,7 @@ def unlearn(spec: Spec) -> Outcome:
             rows += [{"row": "weight", "class": k, "w": float(w)} for k, w in enumerate(weights)] + _mixes(spec)
     if spec.settings.get("images"):
         rows += single_images(spec, model)
-    return Outcome(out, rows, {k: timing[k] for k in ("seconds", "epochs")})
+    return Outcome(out, rows, {k: v for k, v in timing.items() if k != "epochs_vectors"})
 
 
 def _mixes(spec: Spec) -> list[dict]:

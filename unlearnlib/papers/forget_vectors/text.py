@@ -202,9 +202,9 @@ def one_glance(session) -> Markdown:
     parts = []
     for name, part in compared(session).items():
         known, part = named(name, part), _means(part, name)
-        parts += [f"{label(m)} {of_method(part, m, 'ua')} / {of_method(part, m, 'acc_test')} / {of_method(part, m, ATTACK)} / "
-                  f"{of_method(part, m, 'avg_gap')}" for m in ("original", "retrain", *VECTORS, *BASELINES) if (part.method == m).any()]
-        parts[-len(part.method.unique())] = f"**{known}:** " + parts[-len(part.method.unique())]
+        told = [f"{label(m)} {of_method(part, m, 'ua')} / {of_method(part, m, 'acc_test')} / {of_method(part, m, ATTACK)} / "
+                f"{of_method(part, m, 'avg_gap')}" for m in ("original", "retrain", *VECTORS, *BASELINES) if (part.method == m).any()]
+        parts += [f"**{known}:** {told[0]}", *told[1:]]
     return Markdown(f"*We measured*, UA / TA / MIA-Efficacy / Avg.Gap (%): {'; '.join(parts)}.")
 
 

@@ -13,7 +13,7 @@ from ...filtering import postfilter
 from ...methods.ispf import STRATEGIES
 from ...records import Spec
 from ...synthesis import Generator
-from ..studies import Study, relearning, single_images
+from ..studies import Study, method_epochs, relearning, single_images
 
 NOISE_SEED = 30_000             # of the noise behind the synthetic images that are shown: the same at every epoch
 REAL_POINTS = 1_000             # real test images in the embedding, at most
@@ -142,8 +142,8 @@ def filter_error(spec: Spec, watch: Watch) -> dict[str, float]:
 
 def _budget(spec: Spec) -> float:
     """Training-epoch equivalents: student steps, and as much again for generator and teacher; without reading the data."""
-    if spec.method in ("original", "retrain"):
-        return 0.0
+    if spec.method not in (*STRATEGIES, "gkt"):
+        return method_epochs(spec)
     hp = spec.hyper_parameters
     steps = hp.get("epochs", 200) * hp.get("rounds", 5) * hp.get("student_steps", 10)
     if spec.method == "gkt":

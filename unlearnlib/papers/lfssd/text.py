@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...claims import Interval, comparison, interval, paired
 from ...plots import label
-from ...tables import Markdown, Table, by_method, published, with_distance
+from ...tables import Markdown, Table, by_method, nearer, published, with_distance
 from .. import NotAvailable, prose
 from ..prose import of_method, scaled
 from .claims import FORGOTTEN, paired_ratio, with_paper_metrics
@@ -31,7 +31,7 @@ def focus(session, study: str = "unlearn") -> pd.DataFrame:
 def paper_table(session) -> Table:
     """The layout of the paper's table: ours beside retrained, and the published D_r, D_f where a source was verified."""
     frame = with_paper_metrics(session.frame())
-    frame = frame[~frame.method.isin(["random_dampening", "mask_logit", "head_only", "random_output"])]
+    frame = frame[~frame.method.isin(CONTROLS)]
     table = by_method(frame, PAPER_COLUMNS).frame
     alphas = {(r.scenario, label(r.method)): f"{r.hp_alpha:g}" for r in frame[frame.hp_alpha.notna()].itertuples()}
     table.insert(2, "alpha", [alphas.get(key, "–") for key in zip(table.scenario, table.method, strict=True)])
@@ -320,13 +320,9 @@ def fooled(session, control: str = "mask_logit") -> Markdown:
     names = {"D_f": "acc D_f", "D_r": "acc D_r", "mia_entropy": "MIA", "avg_gap": "Avg.Gap", "tow": "ToW",
              "auc_confidence": "AUC confidence", "tpr1_confidence": "TPR", "zrf": "ZRF", "loss_forget": "loss on forgotten images",
              "js_forget": "JS forget", "js_retain": "JS retain", "js_test": "JS test"}
-    mean = f.groupby("method")[[m for m in names if m in f]].mean()
-    near = []
-    for m in mean:                                                              # JS is a distance already; of the rest, to retrained
-        target = 0.0 if m.startswith("js") else mean[m]["retrain"]
-        near += [names[m]] if abs(mean[m].get(control, math.nan) - target) <= abs(mean[m]["lfssd"] - target) else []
+    near = nearer(f, names, "lfssd", control)
     return Markdown(f"*We measured:* by its mean, the {label(control)} is at least as near to the retrained model as LFSSD in "
-                    f"{len(near)} of {mean.shape[1]} numbers: {', '.join(near) or 'no column'}; expected some: "
+                    f"{len(near)} of {sum(m in f for m in names)} numbers: {', '.join(near) or 'no column'}; expected some: "
                     f"**{'yes' if near else 'no'}**.")
 
 

@@ -6,8 +6,9 @@ compromised", 5 points for "forgets much less" and for class removal, 2 points f
 model's value, except where the paper's own target, 50 %, is the claim.
 
 Changed after first records had been seen: the test of claim 9 (it asked whether the one best weight lies within a factor 2 of the
-rule's, and now compares the best inside with the best outside by an interval), which baselines count in claim 4, and in how many
-fractions, the words of claims 4, 7, 8, 9 and 12, and the batches of the digits preset (from 16 to 32, for time).
+rule's, and now compares the best inside with the best outside by an interval), in how many fractions claim 4 must hold, the words of
+claims 4, 7, 8, 9 and 12, and the batches of the digits preset (from 16 to 32, for time). For some time claim 4 left out baselines that
+lose more than 5 points of test accuracy, which decided for it; they count again, and the comparison without them is its evidence.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ...plots import label
 from .. import domains
 
 ATTACKED, KEPT, CLEAR, IDLE = 0.03, 0.01, 0.05, 0.02
-USABLE = 0.05           # a baseline counts in claim 4 if it keeps test accuracy within so much of the original
+USABLE = 0.05           # claim 4 compares, beside the best baseline, with the best that loses at most so much test accuracy
 
 
 def of_domain(session, frame: pd.DataFrame, text: bool = False) -> pd.DataFrame:
@@ -119,34 +120,35 @@ def one_configuration(session) -> Verdict:
 
 
 def beats_baselines(session) -> Verdict:
-    """∇τ's |MIA_L - 50 %| against that of the best usable baseline, in most fractions."""
+    """∇τ's |MIA_L - 50 %| against that of the best baseline, in most fractions; beside it, against the best that keeps test accuracy."""
     frame = runs_of(session)
-    parts, statuses, opponents, aside_nearer = [], [], [], []
+    parts, statuses = [], []
     for scenario, cell in frame.groupby("scenario"):
         cell = cell.assign(gap=(cell.mia_l - 0.5).abs())
-        floor = cell[cell.method == "original"].acc_test.mean() - USABLE
-        means = cell[~cell.method.isin(["original", "retrain", "nabla_tau"])].groupby("method")[["gap", "acc_test"]].mean()
-        usable, lost = means[means.acc_test >= floor], means[means.acc_test < floor]
-        if usable.empty:
+        lost = cell[cell.method == "original"].acc_test.mean() - cell.groupby("method").acc_test.mean()
+        means = cell[~cell.method.isin(["original", "retrain", "nabla_tau"])].groupby("method").gap.mean().dropna()
+        usable = means[lost[means.index] <= USABLE]
+        if means.empty:
             continue
-        best = usable.gap.idxmin()
-        gain = paired(cell, "gap", best, "nabla_tau")
+        gain = paired(cell, "gap", best := means.idxmin(), "nabla_tau")
         statuses.append(comparison(gain, HOLDS, FAILS))
-        told = {HOLDS: "∇τ nearer", FAILS: "∇τ farther"}.get(statuses[-1], "no difference shown" if gain.n > 1 else "one seed")
-        aside = f", not counted: {', '.join(map(label, lost.index))}" if len(lost) else ""
-        still = [m for m in idle(cell) if m in usable.index]
-        aside += f", practically the original: {', '.join(map(label, still))}" if still else ""
-        parts.append(f"{percent(scenario)} {gain.text()} points nearer to 50 % than {label(best)} ({told}{aside})")
-        opponents.append(label(best))
-        mine = cell[cell.method == "nabla_tau"].gap.mean()
-        aside_nearer += [f"{label(m)} at {percent(scenario)}" for m in lost.index if lost.gap[m] < mine]
-    if parts and len(set(opponents)) == 1:
-        parts[-1] += f": against {opponents[0]} only"
-    if aside_nearer:
-        parts[-1] += f"; in the mean nearer than ∇τ, but it loses too much test accuracy to count: {', '.join(aside_nearer)}"
+        aside = _nearer(gain)
+        if best not in usable.index:
+            aside += f"; that loses {100 * lost[best]:.1f} points of test accuracy"
+            if len(usable):
+                other = paired(cell, "gap", kept := usable.idxmin(), "nabla_tau")
+                aside += f"; than {label(kept)}, the best that loses at most {100 * USABLE:g}, {other.text()}: {_nearer(other)}"
+        still = [label(m) for m in idle(cell) if m == best or m == usable.idxmin()] if len(usable) else []
+        aside += f"; practically the original: {', '.join(still)}" if still else ""
+        parts.append(f"{percent(scenario)}: {gain.text()} points nearer to 50 % than {label(best)} ({aside})")
     if not parts or frame.seed.nunique() < 2:
         return untested("; ".join([*parts, f"n = {frame.seed.nunique()}"]))
     return _share(statuses, 0.5 + 1e-9, "; ".join(parts))
+
+
+def _nearer(gain: Interval) -> str:
+    return {HOLDS: "∇τ nearer", FAILS: "∇τ farther"}.get(comparison(gain, HOLDS, FAILS),
+                                                         "no difference shown" if gain.n > 1 else "one seed")
 
 
 def class_removal(session) -> Verdict:
@@ -280,7 +282,7 @@ CLAIMS = (
     Claim(3, "It needs no hyper-parameter adjustment: claims 1 and 2 hold at every fraction with one configuration.", "abstract",
           one_configuration),
     Claim(4, "It beats the state of the art on the membership attack (by up to 10 %), here: in most fractions it is nearer to 50 % than "
-          "the best baseline that keeps test accuracy to 5 points.", "abstract", beats_baselines),
+          "every baseline.", "abstract", beats_baselines),
     Claim(5, "It works for class removal: the class is answered as by a retrained model, to 5 points.", "abstract", class_removal),
     Claim(6, "It is task-agnostic: on text, too, MIA_L falls and test accuracy stays.", "abstract", task_agnostic),
     Claim(7, "Fine-tuning alone forgets much less: its MIA_L stays nearer to the original's than to 50 %, and that of ∇τ is at least 5 "
