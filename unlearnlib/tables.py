@@ -125,8 +125,9 @@ def nearer(frame: pd.DataFrame, names: dict[str, str], method: str, other: str) 
     Divergences (``js_...``) are distances to it already. A number that one of the two lacks is not counted.
     """
     mean = frame.groupby("method")[[m for m in names if m in frame]].mean()
-    target = {m: 0.0 if m.startswith("js") else mean[m].get("retrain", float("nan")) for m in mean}
-    return [names[m] for m in mean if abs(mean[m].get(other, float("nan")) - target[m]) <= abs(mean[m].get(method, float("nan")) - target[m])]
+    mean = mean.reindex([method, other, "retrain"]).T
+    target = mean.retrain.where(~mean.index.str.startswith("js"), 0.0)
+    return [names[m] for m in mean.index[(mean[other] - target).abs() <= (mean[method] - target).abs()]]
 
 
 def fooled(frame: pd.DataFrame, names: dict[str, str], method: str) -> Markdown:
@@ -137,8 +138,8 @@ def fooled(frame: pd.DataFrame, names: dict[str, str], method: str) -> Markdown:
         return Markdown("*Not available:* this preset has no controls.")
     parts = [f"**{label(c).removeprefix('control: ')}** in {len(near)}" + f" ({', '.join(near)})" * bool(near)
              for c in there for near in [nearer(frame, names, method, c)]]
-    return Markdown(f"*We measured:* of {len(names)} numbers, by the mean at least as near to the retrained model as {label(method)}, although "
-                    f"nothing is unlearned: {'; '.join(parts)}.")
+    return Markdown(f"*We measured:* of {len(names)} numbers, by the mean at least as near to the retrained model as {label(method)}, "
+                    f"although nothing is unlearned: {'; '.join(parts)}.")
 
 
 def predictions(rows: list[tuple[str, Interval, tuple[float, float]]], digits: int = 1) -> Table:
