@@ -51,8 +51,9 @@ LAST = 10
 
 @lru_cache
 def preset(name):
-    """The settings of a preset; those of digits with a budget and studies of their own, whatever the preset spends."""
+    """The settings of a preset, without controls; those of digits with a budget and studies of their own, whatever the preset spends."""
     values = papers.settings("ispf", name)
+    values["methods"] = {k: v for k, v in values["methods"].items() if k in END}
     if name == "digits":
         values["methods"] = {k: {"class": v["class"] | {"epochs": LAST}} for k, v in values["methods"].items()}
         values |= {"focus_only": ["dfkd"], "relearn": values["relearn"] | {"batches": 100},

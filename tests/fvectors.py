@@ -76,6 +76,7 @@ MAPS = {(MINE, "forget"): 0.40, (MINE, "retain"): 0.80, ("retrain", "forget"): 0
 def preset():
     """The settings of digits with three classes and values of its own in the studies, whatever the preset spends."""
     values = papers.settings("forget_vectors", "digits")
+    values["methods"] = {k: v for k, v in values["methods"].items() if k in END["class"]}                   # no controls
     shift = {"methods": ["original", "retrain", "finetune", MINE], "gaussian": [0.2, 0.4], "elastic": [[17.4, 6.1, 0.87]], "pgd": [0.1],
              "steps": 2}
     values["methods"][MINE]["class"]["beta"], values["methods"][MINE]["random"]["beta"] = 5, 1

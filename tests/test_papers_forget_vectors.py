@@ -7,6 +7,7 @@ from unlearnlib import runs
 from unlearnlib.papers import settings
 from unlearnlib.papers.forget_vectors import FOCUS, STUDIES, plan, tuning
 from unlearnlib.papers.forget_vectors.claims import BASELINES, VECTORS
+from unlearnlib.tables import NOTHING_UNLEARNED
 
 # --- the plan
 
@@ -28,7 +29,8 @@ def test_the_papers_protocol_is_planned_at_digits():
     assert {s.scenario for s in specs} >= {f"class:{c}" for c in range(10)} | {RANDOM} and any("+" in s.scenario for s in specs)
     assert values["seeds"] >= 3 and len({s.key for s in specs}) == len(specs) == values["seeds"] * len([s for s in specs if s.seed == 0])
     assert set(values["studies"]) == set(STUDIES) - {"unlearn"} == set(FOCUS)
-    assert {s.method for s in specs} == {"original", "retrain", *VECTORS, *BASELINES}
+    assert {s.method for s in specs} == {"original", "retrain", *VECTORS, *BASELINES, *NOTHING_UNLEARNED}
+    assert {s.scenario for s in specs if s.method in NOTHING_UNLEARNED} == set(values["compared"])
 
 
 def test_baselines_run_in_the_compared_classes_and_in_random_samples_vectors_everywhere():

@@ -59,7 +59,7 @@ def test_every_number_of_a_model_is_its_definition(scenario):
     same(studies.readout(*studies.outputs(model, spec.split().data), spec.split()), wanted)
     standard = studies.unlearn(spec)
     same(standard.metrics, {k: wanted[k] for k in FOUR})
-    assert standard.metrics["trainables"] == 0 and standard.rows == [] and set(standard.timing) == {"seconds", "epochs"}
+    assert standard.metrics["trainables"] == 0 and standard.rows == [] and set(standard.timing) == {"seconds", "epochs", "training"}
     everything = accuracy(studies.outputs(model, spec.split().data)[1], spec.split().data.test_labels)
     assert (wanted["acc_test"] == everything) == (scenario == RANDOM)
 

@@ -33,7 +33,8 @@ def test_extras_are_asked_for_in_the_focus_alone_and_snapshots_in_its_first_seed
 
 def test_where_several_classes_are_forgotten_only_some_methods_run_and_the_control_in_the_focus():
     every = {"original", "retrain", "gkt_dfq", "is_gkt", "pf", "ispf"}
-    for scenario, wanted in (("class:7", every | {"blockf", "dfkd"}), ("class:3", every),
+    controls = {"dfkd", "mask_logit", "random_output", "head_only"}
+    for scenario, wanted in (("class:7", every | controls | {"blockf"}), ("class:3", every),
                              ("class:3+7", {"original", "retrain", "gkt_dfq", "ispf"})):
         for seed in range(4):
             found = [s.method for s in planned() if (s.study, s.scenario, s.seed) == ("unlearn", scenario, seed)]

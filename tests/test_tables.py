@@ -49,7 +49,7 @@ def test_a_table_shows_its_cells_as_they_are():
     """Cells are text: neither "95.20" nor "1e3" may be read as a number and written differently."""
     table = tables.Table(pd.DataFrame({"a": ["95.20", "1e3"], "b": ["–", "0"]}))
     assert lines(table) == [["a", "b"], ["95.20", "–"], ["1e3", "0"]]
-    assert table._repr_markdown_() == repr(table)
+    assert table._repr_markdown_() == "| a | b |\n| :-- | :-- |\n| 95.20 | – |\n| 1e3 | 0 |"
     assert tables.Markdown("*x*")._repr_markdown_() == repr(tables.Markdown("*x*")) == "*x*"
 
 
@@ -229,3 +229,30 @@ def test_predictions_keep_their_order_and_digits():
     table = tables.predictions([("b", Interval(1.234, 0.1, 3), (0, 2)), ("a", Interval(2.345, 0.2, 3), (0, 2))], digits=2).frame
     assert table.quantity.tolist() == ["b", "a"] and table["we measured"].tolist() == ["1.23 ± 0.10", "2.35 ± 0.20"]
     assert table.verdict.tolist() == ["inside", "outside by 0.35"]
+
+
+# --- controls
+
+def controlled(**change):
+    """One number of each kind, two seeds: retrained, a method, and two controls that are nearer in some."""
+    rows = {"retrain": (0.0, 0.9, 0.1), "ssd": (0.1, 0.8, 0.3), "mask_logit": (0.0, 0.95, 0.4), "head_only": (0.2, 0.7, 0.3)} | change
+    return pd.DataFrame([{"method": m, "seed": s, "ua": a + 0.01 * s, "ra": b, "js_test": c}
+                         for m, (a, b, c) in rows.items() for s in range(2)])
+
+
+NUMBERS = {"ua": "UA", "ra": "RA", "js_test": "JS", "absent": "nothing"}
+
+
+def test_the_numbers_that_a_control_fools_are_those_in_which_its_mean_is_at_least_as_near_to_retrained():
+    """A divergence is a distance already: that of the retrained model itself is no target."""
+    assert tables.nearer(controlled(), NUMBERS, "ssd", "mask_logit") == ["UA", "RA"]
+    assert tables.nearer(controlled(), NUMBERS, "ssd", "head_only") == ["JS"]          # as near
+    assert tables.nearer(controlled(head_only=(float("nan"),) * 3), NUMBERS, "ssd", "head_only") == []
+    assert tables.nearer(controlled(), NUMBERS, "ssd", "random_output") == []
+
+
+def test_the_sentence_on_controls_names_each_that_was_run():
+    said = repr(tables.fooled(controlled(), NUMBERS, "ssd"))
+    assert "of 3 numbers: **mask logit** in 2 (UA, RA); **head only** in 1 (JS)." in said and "random output" not in said
+    bare = controlled()
+    assert "no controls" in repr(tables.fooled(bare[~bare.method.isin(tables.NOTHING_UNLEARNED)], NUMBERS, "ssd"))

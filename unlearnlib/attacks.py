@@ -237,7 +237,8 @@ def relearn(model: nn.Module, images: Tensor, labels: Tensor, *, generator: torc
     Adam at ``lr`` on the set alone, epoch after epoch; the model itself is not changed. How fast a model relearns what it forgot, compared
     with a retrained model, shows what it still knows (GKT, arXiv 2201.05629, section "anamnesis index").
 
-    *Differences from the paper*: BatchNorm statistics stay frozen, so that the curve shows what the weights know.
+    *Differences from the paper*: GKT trains on all training data and watches unseen images of the class; this is the forget set alone, seen
+    and shown. BatchNorm statistics stay frozen, so that the curve shows what the weights know.
     """
     learner = copy.deepcopy(model).eval()
     optimiser = torch.optim.Adam(learner.parameters(), lr=lr)

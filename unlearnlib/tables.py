@@ -22,10 +22,12 @@ class Table:
         self.frame = frame
 
     def _repr_markdown_(self) -> str:
-        return self.frame.to_markdown(index=False, disable_numparse=True)
+        """Without the padding that only a terminal needs, as notebooks keep both."""
+        lines = [list(self.frame.columns), [":--"] * self.frame.shape[1], *self.frame.itertuples(index=False)]
+        return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
     def __repr__(self) -> str:
-        return self._repr_markdown_()
+        return self.frame.to_markdown(index=False, disable_numparse=True)
 
 
 class Markdown:
@@ -138,8 +140,8 @@ def fooled(frame: pd.DataFrame, names: dict[str, str], method: str) -> Markdown:
         return Markdown("*Not available:* this preset has no controls.")
     parts = [f"**{label(c).removeprefix('control: ')}** in {len(near)}" + f" ({', '.join(near)})" * bool(near)
              for c in there for near in [nearer(frame, names, method, c)]]
-    return Markdown(f"*We measured:* of {len(names)} numbers, by the mean at least as near to the retrained model as {label(method)}, "
-                    f"although nothing is unlearned: {'; '.join(parts)}.")
+    return Markdown(f"*We measured*, beside {label(method)}, by the mean at least as near to the retrained model, although nothing is "
+                    f"unlearned, of {len(names)} numbers: {'; '.join(parts)}.")
 
 
 def predictions(rows: list[tuple[str, Interval, tuple[float, float]]], digits: int = 1) -> Table:

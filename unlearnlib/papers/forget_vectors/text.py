@@ -7,6 +7,7 @@ import inspect
 import pandas as pd
 import torch
 
+from ... import tables
 from ...claims import HOLDS, UNTESTED, Interval, comparison, interval, paired
 from ...methods import METHODS, forget_vectors
 from ...methods.forget_vectors import margin_loss
@@ -124,6 +125,14 @@ def paper_table(session) -> Table:
         frames.append(_means(everywhere, f"mean of all {one.scenario.nunique()} classes"))
     frame = pd.concat(frames)
     return published(frame, "forget_vectors", by_method(frame, COLUMNS), ["UA", "RA", "TA", "MIA", "Avg.Gap"])
+
+
+def fooled(session) -> Markdown:
+    """In which of the table's numbers, and the audit's, controls do as well as the vector, on the classes that all methods share."""
+    frame = compared(session).get("one class", session.frame().iloc[:0])
+    names = {"acc_forget": "UA", "acc_retain": "RA", "acc_test": "TA", ATTACK: "MIA-Efficacy", "avg_gap": "Avg.Gap", "tow": "ToW",
+             "auc_confidence": "AUC", "tpr1_confidence": "TPR", "js_forget": "JS forget", "js_test": "JS test"}
+    return tables.fooled(frame, names, "forget_vector")
 
 
 def class_table(session) -> Table:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
+from ... import tables
 from ...claims import comparison, paired
 from ...filtering import postfilter
 from ...methods.ispf import STRATEGIES as SWITCHES
 from ...plots import label
-from ...tables import Table, by_method, published, with_distance
+from ...tables import Markdown, Table, by_method, published, with_distance
 from ..figures import focus
 from ..prose import of_method
 from . import ATTACK
@@ -18,8 +19,8 @@ from .figures import STRATEGIES
 from .predictions import box, measured, misses, predictions
 from .readings import answer, one_glance, reading
 
-__all__ = ["answer", "audit_table", "box", "by_hand", "cost_table", "measured", "misses", "one_glance", "paper_table", "predictions",
-           "progress", "reading", "strategies"]
+__all__ = ["answer", "audit_table", "box", "by_hand", "cost_table", "fooled", "measured", "misses", "one_glance", "paper_table",
+           "predictions", "progress", "reading", "strategies"]
 
 COLUMNS = {"A_r (%)": ("acc_test_retain", 1, 100), "A_f (%)": ("acc_test_forget", 1, 100), "all test images (%)": ("acc_test", 1, 100),
            "confidence attack: non-member (%)": ("mia_confidence", 1, 100), "entropy attack: member (%)": ("mia_entropy", 1, 100)}
@@ -39,6 +40,15 @@ def paper_table(session) -> Table:
 def audit_table(session) -> Table:
     """The common audit of the detailed scenario."""
     return by_method(with_distance(focus(session, session.frame()), ATTACK), AUDIT_COLUMNS)
+
+
+def fooled(session) -> Markdown:
+    """In which numbers of both tables controls do as well as ISPF."""
+    frame = with_distance(focus(session, session.frame()), ATTACK)
+    names = {"acc_test_retain": "A_r", "acc_test_forget": "A_f", "mia_confidence": "confidence attack", "mia_entropy": "entropy attack",
+             "avg_gap": "Avg.Gap", "tow": "ToW", "auc_confidence": "AUC", "tpr1_confidence": "TPR", "acc_retain": "train acc, kept",
+             "js_test": "JS test"}
+    return tables.fooled(frame, names, "ispf")
 
 
 def cost_table(session) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ... import reference
+from ... import reference, tables
 from ...claims import FAILS, HOLDS, OPEN, Interval, comparison, interval, paired, within
 from ...plots import label
 from ...tables import MISSING, Markdown, Table, by_method, published, with_distance
@@ -45,6 +45,14 @@ def class_table(session) -> Table | Markdown:
     if frame.empty:
         return Markdown(f"*Not available:* preset {session.preset} forgets no class.")
     return _in_words(by_method(frame, CLASS_COLUMNS))
+
+
+def fooled(session) -> Markdown:
+    """In which numbers controls do as well as ∇τ, where a class is forgotten."""
+    names = {"mia_l": "MIA_L", "mia_l_class": "MIA_L within the class", "acc_forget": "forget acc",
+             "acc_test_retain": "test acc of the others", "acc_test_forget": "test acc of the class", "auc_confidence": "AUC",
+             "tpr1_confidence": "TPR", "js_forget": "JS forget", "js_test": "JS test"}
+    return tables.fooled(runs_of(session, "class"), names, "nabla_tau")
 
 
 def audit_table(session) -> Table:
