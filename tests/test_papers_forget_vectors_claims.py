@@ -317,7 +317,7 @@ def test_the_numbers_of_the_shifts(noise):
 def test_the_numbers_of_costs_and_of_maps(noise):
     for name, scenarios in (("one class", SHARED), ("random samples", (RANDOM,))):
         gap = interval(values(noise, MINE, "epochs", scenarios) - values(noise, "finetune", "epochs", scenarios))
-        assert f"{name}, training-epoch equivalents, vector minus fine-tuning: {gap.text(1, 1)}" in evidence(15, noise)
+        assert f"{name}, training-epoch equivalents (set by the preset), vector minus fine-tuning: {gap.text(1, 1)}" in evidence(15, noise)
     assert verdict(11).evidence == ("64 trainables (the pixels) against 45,722 weights: 15 of 15 models; "
                                     "for a composed vector one a class: 6 of 6 models")
     r = [values(noise, MINE, "correlation", [CLASS], "saliency", lambda x, p=p: (x["row"], x["model"], x["part"]) ==

@@ -282,7 +282,8 @@ def not_cheaper(session) -> Verdict:
     parts = []
     for name, part in compared(session).items():
         gap = paired(part, "epochs", "forget_vector", "finetune")
-        parts.append(within(gap, 0, 1e9, f"{name}, training-epoch equivalents, vector minus fine-tuning: {gap.text(1, 1)}"))
+        parts.append(within(gap, 0, 1e9, f"{name}, training-epoch equivalents (set by the preset), vector minus fine-tuning: "
+                                         f"{gap.text(1, 1)}"))
     return weakest(*parts)
 
 

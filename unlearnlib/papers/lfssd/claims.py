@@ -91,7 +91,7 @@ def paired_ratio(frame: pd.DataFrame, metric: str, a: str, b: str):
 
 
 def random_forgetting(session) -> Verdict:
-    """Random forgetting: D_r within 2 points of the original, and no nearer to member than the retrained model's D_f plus 5 points."""
+    """Random forgetting: D_r within 2 points of the original, and D_f within 5 points of the retrained model's."""
     frame = runs_of(session, ("random",))
     if not (frame.method == "lfssd").any():
         return untested("no random scenario at this preset")
