@@ -283,7 +283,7 @@ def _reach(few: pd.DataFrame) -> float:
 def methods(session):
     """Forgetting against utility, and Avg.Gap, of every method."""
     parts = compared(session)
-    figure, axes = panels(len(parts), 2, width=11.4, height=6.5)
+    figure, axes = panels(len(parts), 2, width=12.2, height=6.9)
     drawn = []
     for (top, bottom), (name, part) in zip(axes.T, parts.items(), strict=True):
         shown = [m for m in DRAWN if (part.method == m).any()]
