@@ -41,7 +41,8 @@ from unlearnlib import papers
 from unlearnlib.claims import FAILS, HOLDS, OPEN, UNTESTED, interval
 from unlearnlib.methods import METHODS
 from unlearnlib.papers.forget_vectors import CLAIMS
-from unlearnlib.papers.forget_vectors.claims import BASELINES, TUNED, VECTORS, compared, mixes, single, with_gap
+from unlearnlib.papers.forget_vectors.claims import BASELINES, TUNED, VECTORS, compared, extreme, mixes, single, with_gap
+from unlearnlib.plots import label
 from unlearnlib.tables import NOTHING_UNLEARNED
 
 LEAN = ("l1_sparse", "random_labels", "salun", "scrub", "influence")           # five baselines are enough for most
@@ -249,14 +250,32 @@ def test_the_numbers_of_the_attack_s_rank(noise):
     assert evidence(3, noise) == "; ".join(wanted).replace("WHAT", what)
 
 
+def decided(parts, low, high, pick):
+    """How many hold, and the interval that the evidence must name: the outermost of those that fail, else of the open ones, else of all."""
+    fail = {k: v for k, v in parts.items() if v.low > high or v.high < low}
+    hold = {k: v for k, v in parts.items() if low <= v.low and v.high <= high}
+    undecided = {k: v for k, v in parts.items() if k not in fail and k not in hold}
+    deciding, of = (fail, f" of {len(fail)} that fail") if fail else \
+        (undecided, f" of {len(undecided)} that are open") if undecided else (parts, "")
+    name, value = pick(deciding.items(), key=lambda p: p[1].mean)
+    return f"{len(hold)} of {len(parts)}, {'largest' if pick is max else 'smallest'}{of} {value.text()} points ({name})"
+
+
 def test_the_numbers_of_utility(noise):
     said = evidence(4, noise)
     for key, word in (("acc_retain", "RA"), ("acc_test", "TA")):
-        parts = {f"{m}, {name}": interval(values(noise, MINE, key, s) - values(noise, m, key, s)) for m in TUNED
+        parts = {f"{label(m)}, {name}": interval(values(noise, MINE, key, s) - values(noise, m, key, s)) for m in TUNED
                  for name, s in (("one class", SHARED), ("random samples", (RANDOM,)))}
-        name, value = max(parts.items(), key=lambda p: p[1].mean)
-        passed = sum(-1 <= v.low and v.high <= 0 for v in parts.values())
-        assert f"{word} below that of a baseline trained on D_r: {passed} of 12, largest {value.text()} points ({name})" in said
+        assert f"{word} below that of a baseline trained on D_r: {decided(parts, -1, 0, max)}" in said
+
+
+@pytest.mark.parametrize("wide, status, named", [(0.0, FAILS, "largest of 1 that fail 2.0 ± 0.0 points (b)"),
+                                                 (0.5, OPEN, "largest of 2 that are open 5.0 ± 444.7 points (c)")])
+def test_the_evidence_names_an_interval_that_decided(wide, status, named):
+    """Not one that is farther out, but open, where another fails."""
+    parts = [("a", interval([-0.01, -0.01])), ("b", interval([0.02 - wide, 0.02 + wide])), ("c", interval([-0.3, 0.4 if wide else -0.2]))]
+    found = extreme(parts, -1, 0, "below", largest=True)
+    assert found.status == status and found.evidence.endswith(named)
 
 
 def test_the_numbers_of_the_sweeps(noise):
@@ -298,12 +317,8 @@ def test_the_numbers_of_the_shifts(noise):
     said = evidence(9, noise)
     for key, text, pick in (("acc_forget", "UA not below unshifted by more than 2 points", min), (ATTACK, "MIA-Efficacy likewise", min),
                             ("acc_retain", "RA falls", max), ("acc_test", "TA falls", max)):
-        parts = {" ".join(k): interval([c[key] for c in v]) for k, v in moved.items() if k[0] != MINE}
-        assert len(parts) == 16
-        name, value = pick(parts.items(), key=lambda p: p[1].mean)
-        low, high = (-1, 0) if pick is max else (-0.02, 1)
-        passed = sum(low <= v.low and v.high <= high for v in parts.values())
-        assert f"{text}: {passed} of 16, {'largest' if pick is max else 'smallest'} {value.text()} points ({name})" in said
+        parts = {" ".join([label(k[0]), *k[1:]]): interval([c[key] for c in v]) for k, v in moved.items() if k[0] != MINE}
+        assert len(parts) == 16 and f"{text}: {decided(parts, *((-1, 0) if pick is max else (-0.02, 1)), pick)}" in said
     ours = {" ".join(k[2:]): interval([c["acc_forget"] for c in v]) for k, v in moved.items() if k[:2] == (MINE, CLASS) and k[2] != "PGD"}
     name, value = min(ours.items(), key=lambda p: p[1].mean)
     taken = [np.mean([1 - values(noise, MINE, k, [s]) / values(noise, "original", k, [s]) for s in SINGLE], axis=0)

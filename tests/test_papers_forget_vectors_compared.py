@@ -184,7 +184,7 @@ def test_a_baseline_that_works_on_one_class_alone_is_named(good):
     assert "much better" not in said("methods", good)
     for apart, named in ((0.19, False), (0.21, True)):
         found = said("methods", edit=every(end("ssd", CLASS, acc_forget=0.02), end("ssd", "class:7", acc_forget=0.02 + apart)))
-        assert ("On one class much better than on the other: SSD." in found) == named
+        assert ("UA more than 20 points apart between classes: SSD." in found) == named
 
 
 def test_one_class_is_as_expected_if_all_but_three_baselines_are_close_and_a_miss_is_counted_class_by_class():

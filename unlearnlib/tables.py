@@ -138,10 +138,10 @@ def fooled(frame: pd.DataFrame, names: dict[str, str], method: str) -> Markdown:
     there = [c for c in NOTHING_UNLEARNED if (frame.method == c).any()]
     if not there:
         return Markdown("*Not available:* this preset has no controls.")
-    parts = [f"**{label(c).removeprefix('control: ')}** in {len(near)}" + f" ({', '.join(near)})" * bool(near)
+    parts = [f"**{label(c).removeprefix('control: ')}** in {len(near)}" + f" ({'; '.join(near)})" * bool(near)
              for c in there for near in [nearer(frame, names, method, c)]]
-    return Markdown(f"*We measured*, beside {label(method)}, by the mean at least as near to the retrained model, although nothing is "
-                    f"unlearned, of {len(names)} numbers: {'; '.join(parts)}.")
+    return Markdown(f"*We measured*: in how many of these {len(names)} numbers is a control, which unlearns nothing, by its mean at least "
+                    f"as near to the retrained model as the {label(method)} row? {', '.join(parts)}.")
 
 
 def predictions(rows: list[tuple[str, Interval, tuple[float, float]]], digits: int = 1) -> Table:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ...claims import HOLDS, NO_RUN, Claim, Interval, Verdict, always, interval, paired, untested, weakest, within
+from ...claims import FAILS, HOLDS, NO_RUN, OPEN, Claim, Interval, Verdict, always, interval, paired, untested, weakest, within
+from ...plots import label
 from ...tables import with_distance
 
 CLOSE, AS_MUCH, FORGOTTEN, GAPS, LITTLE = 0.05, 0.10, 0.90, 0.03, 0.02
@@ -62,13 +63,16 @@ def by_seed(frame: pd.DataFrame, value: pd.Series) -> Interval:
 
 
 def extreme(parts: list[tuple[str, Interval]], low: float, high: float, what: str, largest: bool) -> Verdict:
-    """All of many intervals within [low, high]; the evidence names the one that comes closest to failing."""
+    """All of many intervals within [low, high]; of those that decide, the evidence names the one that is closest to failing, or farthest
+    beyond."""
     if not parts:
         return untested(NO_RUN)
     verdicts = [within(value, low, high, "") for _, value in parts]
-    name, value = (max if largest else min)(parts, key=lambda part: part[1].mean)
-    passed = sum(v.status == HOLDS for v in verdicts)
-    return Verdict(weakest(*verdicts).status, f"{what}: {passed} of {len(parts)}, {'largest' if largest else 'smallest'} {value.text()} "
+    passed, status = sum(v.status == HOLDS for v in verdicts), weakest(*verdicts).status
+    deciding = [part for part, v in zip(parts, verdicts, strict=True) if v.status == status]
+    name, value = (max if largest else min)(deciding, key=lambda part: part[1].mean)
+    of = f" of {len(deciding)} that {'fail' if status == FAILS else 'are open'}" if status in (FAILS, OPEN) else ""
+    return Verdict(status, f"{what}: {passed} of {len(parts)}, {'largest' if largest else 'smallest'}{of} {value.text()} "
                    f"points ({name}){'' if value.n > 1 else ' (n = 1: an interval needs at least two seeds)'}")
 
 
@@ -123,7 +127,7 @@ def attacks(session) -> Verdict:
 def loses(session) -> Verdict:
     parts = []
     for metric, text in (("acc_retain", "RA"), ("acc_test", "TA")):
-        gaps = [(f"{m}, {name}", paired(part, metric, "forget_vector", m)) for name, part in compared(session).items() for m in TUNED
+        gaps = [(f"{label(m)}, {name}", paired(part, metric, "forget_vector", m)) for name, part in compared(session).items() for m in TUNED
                 if (part.method == m).any()]
         parts.append(extreme(gaps, -1, 0, f"{text} below that of a baseline trained on D_r", largest=True))
     return weakest(*parts)
@@ -205,7 +209,7 @@ def resilient(session) -> Verdict:
     change, parts = change[~change.method.isin(["original", *VECTORS])], []
     for metric, low, high, text in (("UA", -LITTLE, 1, "UA not below unshifted by more than 2 points"),
                                     ("MIA", -LITTLE, 1, "MIA-Efficacy likewise"), ("RA", -1, 0, "RA falls"), ("TA", -1, 0, "TA falls")):
-        moved = [(" ".join(key), interval(part.groupby("seed")[metric].mean()))
+        moved = [(" ".join([label(key[0]), *key[1:]]), interval(part.groupby("seed")[metric].mean()))
                  for key, part in change.groupby(["method", "scenario", "shift", "strength"])]
         parts.append(extreme(moved, low, high, text, largest=high == 0))
     return weakest(*parts)

@@ -196,7 +196,7 @@ def methods(session):
         median = against(part, "avg_gap", lambda w: w.median(axis=1))
         told.append(f"Avg.Gap, {named(name, part)}: vector {mine}, nearest {label(gaps.index[0])} {least}, farthest "
                     f"{label(gaps.index[-1])} {most}; against the baselines' median **{comparison(median)}** ({median.text()} points)."
-                    + (f" On one class much better than on the other: {', '.join(apart)}." if apart else ""))
+                    + (f" UA more than {100 * UNLIKE:g} points apart between classes: {', '.join(apart)}." if apart else ""))
     return rows, told
 
 

@@ -46,8 +46,8 @@ def fooled(session) -> Markdown:
     """In which numbers of both tables controls do as well as ISPF."""
     frame = with_distance(focus(session, session.frame()), ATTACK)
     names = {"acc_test_retain": "A_r", "acc_test_forget": "A_f", "mia_confidence": "confidence attack", "mia_entropy": "entropy attack",
-             "avg_gap": "Avg.Gap", "tow": "ToW", "auc_confidence": "AUC", "tpr1_confidence": "TPR", "acc_retain": "train acc, kept",
-             "js_test": "JS test"}
+             "avg_gap": "Avg.Gap", "tow": "ToW", "auc_confidence": "AUC", "tpr1_confidence": "TPR",
+             "acc_retain": "train acc of kept images", "js_test": "JS test"}
     return tables.fooled(frame, names, "ispf")
 
 

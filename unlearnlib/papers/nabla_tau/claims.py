@@ -133,17 +133,19 @@ def beats_baselines(session) -> Verdict:
         gain = paired(cell, "gap", best := means.idxmin(), "nabla_tau")
         statuses.append(comparison(gain, HOLDS, FAILS))
         aside = _nearer(gain)
+        shown = [best]
         if best not in usable.index:
-            aside += f"; that loses {100 * lost[best]:.1f} points of test accuracy"
+            aside += f"; {label(best)} loses {100 * lost[best]:.1f} points of test accuracy"
             if len(usable):
                 other = paired(cell, "gap", kept := usable.idxmin(), "nabla_tau")
-                aside += f"; than {label(kept)}, the best that loses at most {100 * USABLE:g}, {other.text()}: {_nearer(other)}"
-        still = [label(m) for m in idle(cell) if m == best or m == usable.idxmin()] if len(usable) else []
+                aside += f"; of those that lose at most {100 * USABLE:g}, {label(kept)}: {other.text()}, {_nearer(other)}"
+                shown.append(kept)
+        still = [label(m) for m in shown if m in idle(cell)]
         aside += f"; practically the original: {', '.join(still)}" if still else ""
-        parts.append(f"{percent(scenario)}: {gain.text()} points nearer to 50 % than {label(best)} ({aside})")
+        parts.append(f"{percent(scenario)}, distance of {label(best)} minus that of ∇τ: {gain.text()} points ({aside})")
     if not parts or frame.seed.nunique() < 2:
         return untested("; ".join([*parts, f"n = {frame.seed.nunique()}"]))
-    return _share(statuses, 0.5 + 1e-9, "; ".join(parts))
+    return _share(statuses, 0.5 + 1e-9, f"distance of MIA_L to 50 %, best baseline: {'; '.join(parts)}")
 
 
 def _nearer(gain: Interval) -> str:

@@ -48,10 +48,8 @@ def class_table(session) -> Table | Markdown:
 
 
 def fooled(session) -> Markdown:
-    """In which numbers controls do as well as ∇τ, where a class is forgotten."""
-    names = {"mia_l": "MIA_L", "mia_l_class": "MIA_L within the class", "acc_forget": "forget acc",
-             "acc_test_retain": "test acc of the others", "acc_test_forget": "test acc of the class", "auc_confidence": "AUC",
-             "tpr1_confidence": "TPR", "js_forget": "JS forget", "js_test": "JS test"}
+    """In which numbers of the class table controls do as well as ∇τ."""
+    names = {metric: name.removesuffix(" (%)") for name, (metric, _, _) in CLASS_COLUMNS.items()}
     return tables.fooled(runs_of(session, "class"), names, "nabla_tau")
 
 
