@@ -19,6 +19,7 @@ from PIL import Image
 
 from unlearnlib import notebooks, papers, records
 from unlearnlib.__main__ import main
+from unlearnlib.methods.ispf import STRATEGIES
 from unlearnlib.records import ROOT, Store
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -191,7 +192,7 @@ def reduced():
     drawn |= {"seeds": 2, "model": "allcnn-4"}
     drawn["recipe"]["epochs"], drawn["relearn"]["batches"] = 2, 6
     tiny = {"epochs": 2, "rounds": 1, "student_steps": 2, "batch_size": 16, "image_shape": [1, 8, 8], "latent": 8, "widths": [8, 8, 8]}
-    drawn["methods"] = {name: {"class": tiny} for name in drawn["methods"]}
+    drawn["methods"] = {name: {"class": tiny if name in STRATEGIES else {}} for name in drawn["methods"]}
     drawn["snapshots"] = {"epochs": [1, 2], "points": 16, "pictures": 3}
     drawn["longer"]["methods"] = {"gkt_dfq": {"epochs": 3}, "gkt": {"pseudo_batches": 4, "report_every": 2, "batch_size": 16,
                                                                     "image_shape": [1, 8, 8], "latent": 8, "widths": [8, 8, 8]}}
