@@ -212,6 +212,8 @@ def test_every_paper_has_committed_records_to_compare():
     rows = list(retraining.speedups(frame))
     assert {(r["preset"], r["paper"]) for r in rows} >= {("digits", p) for p in retraining.OWN}
     assert all(r["ratio"] > 0 and r["environment"]["commit"] for r in rows)
+    assert not any(np.isnan(r["seconds_ratio"]) for r in rows if (r["preset"], r["paper"]) == ("digits", "lfssd"))      # all of one commit
+    assert not any("precision" in r["note"] for r in rows)                      # which the first records do not say
     assert not frame[frame.study != "unlearn"].size
 
 

@@ -22,8 +22,9 @@ def committed() -> pd.DataFrame:
         for name in papers.PAPERS:
             found = [r for r in records.Store.reference(preset, name).read().values() if r.spec.study == "unlearn"]
             if found:
-                place = pd.DataFrame([r.environment.get("training", r.environment) for r in found], index=range(len(found)))
-                out.append(records.frame(found).drop(columns="commit").assign(preset=preset, **{k: place.get(k) for k in PLACE}))
+                places = [r.environment.get("training", r.environment) for r in found]
+                place = {k: [p.get(k, "") for p in places] for k in PLACE}                 # early records lack the precision
+                out.append(records.frame(found).drop(columns="commit").assign(preset=preset, **place))
     return pd.concat(out, ignore_index=True)
 
 
@@ -50,7 +51,7 @@ def speedups(frame: pd.DataFrame) -> Iterator[dict]:
                "seconds_ratio": float("nan") if why else (pairs.seconds_retrain / pairs.seconds).median(), "note": why,
                "settings": {"model": ", ".join(sorted(set(part.model))), "seeds": sorted(set(pairs.seed)),
                             "scenarios": sorted(set(pairs.scenario))},
-               "environment": {k: sorted({str(v) for v in [*pairs[k], *pairs[f"{k}_retrain"]] if pd.notna(v)}) for k in PLACE}}
+               "environment": {k: sorted({str(v) for v in [*pairs[k], *pairs[f"{k}_retrain"]] if v != ""}) for k in PLACE}}
 
 
 def _incomparable(pairs: pd.DataFrame, trained: pd.DataFrame) -> str:
