@@ -214,10 +214,16 @@ def test_a_third_party_s_value_is_reproduced_or_not(cifar, change):
     assert "not reproduced" not in said and "behind it" not in said
 
 
-def test_the_other_scale_in_a_sentence(lab, cifar):
-    said = repr(scores.other_scale(cifar))
-    assert f"all {len(CLAIMS)} claims not testable at this preset (one seed has no interval, the exact properties were not run)" in said
-    assert "does not hold: 9;" in repr(scores.other_scale(lab))
+def test_the_other_scale_in_a_sentence(lab, cifar, monkeypatch):
+    table, said = cifar.verdicts(), repr(scores.other_scale(cifar))
+    for status, part in table.groupby("verdict"):
+        assert f"{status}: {', '.join(map(str, part.claim))}" in said
+    assert len(set(table.verdict)) > 1 and "not testable at this preset: " in said and "(one seed has no interval)." in said
+    assert "does not hold: 9;" in repr(scores.other_scale(lab)) and "interval" not in repr(scores.other_scale(lab))
+    monkeypatch.setattr(cifar, "has", lambda study: study != "exact", raising=False)
+    assert "(one seed has no interval, the exact properties were not run)" in repr(scores.other_scale(cifar))
+    monkeypatch.setattr(cifar, "verdicts", lambda: table.assign(verdict="not testable at this preset"), raising=False)
+    assert f"all {len(CLAIMS)} claims not testable at this preset (" in repr(scores.other_scale(cifar))
 
 
 def test_the_answer_quotes_medians_and_the_other_scale(lab, cifar, change):
