@@ -169,7 +169,9 @@ def test_speedups_are_medians_over_pairs_of_scenario_and_seed():
         runs += [run("retrain", 16, 8.0, seed=seed), run("lfssd", epochs, seconds, seed=seed), run("ssd", 0.1, 0.1, seed=seed)]
     row, = retraining.speedups(pd.DataFrame(runs + [run("lfssd", 1.0, 1.0, seed=9)]))       # the last has no retrained model
     assert (row["ratio"], row["seconds_ratio"], row["repeats"], row["note"]) == (8.0, 8.0, 3, "")
+    assert (row["seconds_low"], row["seconds_high"]) == (4.0, 16.0)
     assert (row["epochs"], row["retrain_epochs"], row["settings"]["seeds"]) == (2.0, 16, [0, 1, 2])
+    assert retraining.tables(pd.DataFrame([row]))[0]["times faster"].tolist() == ["8.00 (4 to 16)"]
 
 
 @pytest.mark.parametrize(("change", "why"), [({"commit": "fff0000"}, "another commit"), ({"device": "GPU"}, "another device"),
@@ -266,6 +268,7 @@ def test_a_cell_as_a_program_prints_its_numbers_and_does_not_inherit_its_parents
                           check=True, cwd=records.ROOT)
     cell = json.loads(done.stdout)
     assert set(cell) == {"seconds", "repeats", "epochs", "peak_mib", "idle_mib"} and cell["epochs"] == pytest.approx(1.1, abs=0.02)
+    assert cell["repeats"] == measure.REPEATS
     assert cell["idle_mib"] <= cell["peak_mib"] < devices.peak_memory() and len(kept)
 
 
@@ -289,6 +292,9 @@ def test_the_table_says_where_ours_is_slower_and_which_attack_is_stronger():
     assert table["times faster"].tolist() == ["0.5 (ours is slower)", "2", "2000"]
     assert table["balanced accuracy, ours / other"].tolist() == ["–", "70.00 % / 60.00 %: ours is stronger",
                                                                  "60.00 % / 70.00 %: SVC is stronger"]
+    even = pd.concat([frame_of_ratios().iloc[:1].assign(ratio=r) for r in (0.9, 0.96, 1.04, 1.06)])
+    said = ratios.tables(even)[0]["times faster"].tolist()
+    assert said == ["0.9 (ours is slower)", "0.96 (no difference)", "1.04 (no difference)", "1.06"]
     assert "equal" in ratios.stronger({"ours_score": 0.5, "other_score": 0.5})
     assert ratios.stronger({}) == "–"
 
@@ -307,6 +313,9 @@ def test_the_figure_has_a_bar_for_each_row_from_1_to_its_ratio(monkeypatch):
 def test_the_provenance_names_every_environment():
     frame = pd.DataFrame([{"repeats": 5, "environment": HERE}, {"repeats": 1, "environment": HERE | {"commit": "fff0000", "threads": 2}}])
     said = figures.provenance(frame)
+    assert "load" not in said
+    frame.environment = [e | {"load": load} for e, load in zip(frame.environment, (1.0, 5.74), strict=True)]
+    assert figures.provenance(frame).endswith(" | load 1.0 to 5.7") and figures.provenance(frame[1:]).endswith(" | load 5.7")
     assert "medians of 1 to 5" in said and "abc1234" in said and "fff0000" in said and ", 1 thread |" in said and "2 threads" in said
 
 
@@ -339,6 +348,11 @@ def test_an_interrupted_part_keeps_what_it_has_measured(monkeypatch, tmp_path):
     assert record["row"] == "one" and record["environment"].items() >= json.loads(records.canonical(provenance.environment())).items()
     assert record["environment"]["processor"] and record["environment"]["load"] >= 0
     assert {p.name for p in (tmp_path / "bench").iterdir()} == {"growth.jsonl", "growth.md", "growth.png", "growth.csv"}
+    table = (tmp_path / "bench" / "growth.md").read_text()
+    monkeypatch.setattr(Part, "NOTE", "mind this", raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main(["growth"])
+    assert (tmp_path / "bench" / "growth.md").read_text() == f"{table}\nmind this\n"
 
 
 def test_an_unknown_part_is_refused_in_one_sentence_before_anything_runs(one_sentence, monkeypatch):

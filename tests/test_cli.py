@@ -124,7 +124,7 @@ def test_where_nothing_is_tuned_tuning_says_so(prints, nothing_computed, tmp_pat
     assert not list((tmp_path / "cache").rglob("*.jsonl"))
 
 
-@pytest.mark.parametrize("argv", [["run", "--preset", "cifar10"], ["run", "--preset", "cifar10", "--dry-run"]])
+@pytest.mark.parametrize("argv", [["run", "--preset", "cifar10", "--recompute", *dry] for dry in ([], ["--dry-run"])])
 def test_a_missing_data_set(refused, tmp_path, argv):
     said = refused(*argv)
     assert "cifar10" in said and str(tmp_path / "data") in said and "data fetch cifar10" in said
@@ -147,7 +147,7 @@ def test_a_corrupted_data_set(refused, tmp_path):
     folder.mkdir(parents=True)
     for name, _ in torchvision.datasets.CIFAR10.train_list + torchvision.datasets.CIFAR10.test_list:
         (folder / name).write_bytes(b"not a batch")
-    said = refused("run", "--preset", "cifar10", "--dry-run")
+    said = refused("run", "--preset", "cifar10", "--recompute", "--dry-run")
     assert "damaged" in said and str(tmp_path / "data") in said
 
 
@@ -281,6 +281,10 @@ def test_a_dry_run_says_what_it_would_do_and_how_long_it_takes(prints, nothing_c
 def test_nothing_is_computed_where_the_reference_has_everything(prints, nothing_computed, tmp_path):
     said = prints("run", "all", "--seeds", "2")
     assert " 0 to compute." in said and "epoch" not in said and not (tmp_path / "figures").exists()
+
+
+def test_where_nothing_is_to_be_computed_no_data_are_needed(prints, nothing_computed):
+    assert prints("run", "all", "--preset", "cifar10").count(" 0 to compute.") == len(papers.PAPERS)
 
 
 def test_a_run_is_computed_once(prints, tmp_path):

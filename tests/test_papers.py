@@ -570,6 +570,14 @@ def test_a_study_that_the_preset_lacks_is_said_to_be_missing(nothing_computed, o
     assert len(table) == len(CLAIMS) and "not testable at this preset" in set(table.verdict)
 
 
+def test_verdicts_of_other_presets_are_columns_and_are_not_written(nothing_computed):
+    here, there = Session("lfssd", "digits", write=True), Session("lfssd", "cifar10")
+    table = here.verdicts(there)
+    assert list(table.columns[-2:]) == ["evidence", "at cifar10"] and table["at cifar10"].tolist() == there.verdicts().verdict.tolist()
+    assert table.verdict.tolist() == here.verdicts().verdict.tolist() != table["at cifar10"].tolist()
+    assert "at cifar10" not in (nothing_computed / "digits" / "lfssd" / "claims.md").read_text()
+
+
 def test_verdicts_are_written_only_where_asked(nothing_computed):
     quiet = Session("lfssd", "digits")
     table = quiet.verdicts()

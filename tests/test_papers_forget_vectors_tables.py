@@ -277,16 +277,6 @@ def test_one_glance_has_every_method(noise):
     assert "**one class (class 3):** original" in alone
 
 
-def test_the_verdicts_are_a_table_and_what_another_preset_can_say_is_one_sentence():
-    here, there_ = World(studies=[]), World(seeds=1, studies=[])
-    found, table = repr(text.verdicts(here, there_)), there_.verdicts()
-    assert found.count("\n| ") == len(table) and "| 1 | With all weights frozen" in found
-    tested = table[~table.verdict.str.startswith("not testable")]
-    assert 0 < len(tested) < len(table)
-    assert found.endswith(f"*Preset {there_.preset}* (n = 1): " + "; ".join(f"claim {r.claim} {r.verdict}" for r in tested.itertuples())
-                          + f"; {len(table) - len(tested)} of {len(table)} are not testable at this preset.")
-
-
 def test_what_the_methods_need_is_counted_from_the_registry():
     assert repr(text.seen(["retrain", MINE, "gradient_ascent"])) == (
         "Of 3 methods, 0 see held-out images, 2 need retain images, 1 both retain and forget images.")

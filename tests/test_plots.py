@@ -578,3 +578,10 @@ def test_relearning_has_a_line_a_seed_from_the_unlearned_model_on(lab, drawn):
     target = statistics.mean(r.metrics["target"] for r in records(lab, "relearn"))
     assert lines(ax)["95 % of the original: counts as back"][:, 1] == pytest.approx(100 * target)
     assert target == pytest.approx(0.95 * statistics.mean(metric(lab, "acc_forget", "original")), rel=1e-4)
+
+
+def test_an_axis_that_does_not_start_at_zero_says_so(axes):
+    for ax, low in zip(axes, (0, 61.4), strict=False):
+        ax.set(ylim=(low, 90), ylabel="acc (%)")
+        plots.mind_start(ax)
+    assert [ax.get_ylabel() for ax in axes[:2]] == ["acc (%)", "acc (%)\nmind: the axis starts at 61"]

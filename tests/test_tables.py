@@ -128,7 +128,7 @@ def test_every_published_number_has_its_source_and_its_place():
         assert row["source"].strip(), f"no source: {row}"
         assert math.isfinite(float(row["value"])) and row["metric"] in METRICS
         assert row["paper"] in PAPERS and row["data"] in DATASETS and row["method"] in ("original", *METHODS) and row["model"]
-    places = [tuple(row[k] for k in ("paper", "data", "scenario", "method", "metric")) for row in known()]
+    places = [tuple(row[k] for k in ("paper", "study", "data", "scenario", "method", "alpha", "metric")) for row in known()]
     assert len(set(places)) == len(places), "two numbers for one place"
 
 
@@ -137,9 +137,12 @@ def test_published_cells_come_from_the_file_and_from_nowhere_else():
     table = tables.published(frame, "lfssd", tables.by_method(frame, {"v": ("value", 1, 100)}), METRICS).frame
     heading = "published: D_r / D_f / MIA"
     for row in table.to_dict("records"):
-        mine = {k["metric"]: k for k in known() if (k["paper"], k["data"], k["scenario"], label(k["method"])) ==
-                ("lfssd", "cifar10", row["scenario"], row["method"])}
-        assert row[heading] == (f"{' / '.join(mine[m]['value'] for m in METRICS)} ({mine['D_r']['source']})" if mine else tables.MISSING)
+        mine = {k["metric"]: k for k in known() if (k["paper"], k["study"], k["data"], k["scenario"], label(k["method"])) ==
+                ("lfssd", "unlearn", "cifar10", row["scenario"], row["method"])}
+        setting = [f"; {word} {mine['D_r'][k]}" for k, word in tables.SETTING.items() if mine and mine["D_r"][k]]
+        assert row[heading] == (f"{' / '.join(mine[m]['value'] for m in METRICS)} ({mine['D_r']['source']}{''.join(setting)})" if mine
+                                else tables.MISSING)
+    assert "alpha 8; lambda 1; batch size 256" in table.set_index(["scenario", "method"]).loc[("class:0", label("ssd")), heading]
     assert 0 < (table[heading] == tables.MISSING).sum() < len(table)
 
 
@@ -150,13 +153,14 @@ def test_other_data_papers_and_scenarios_have_no_published_value(frame, paper):
 
 
 def test_an_empty_file_leaves_every_cell_empty_and_a_new_row_fills_one(monkeypatch, tmp_path):
-    heading = "paper,data,model,scenario,method,metric,value,source\n"
+    heading = "paper,study,data,model,scenario,method,alpha,lam,batch_size,metric,value,source\n"
     frame = runs()
     table = tables.by_method(frame, {"v": ("value", 1, 100)})
     monkeypatch.setattr(tables, "PUBLISHED", tmp_path / "published.csv")
     tables.PUBLISHED.write_text(heading)
     assert set(tables.published(frame, "lfssd", table, METRICS).frame.iloc[:, -1]) == {tables.MISSING}
-    tables.PUBLISHED.write_text(heading + "lfssd,cifar10,net,class:0,lfssd,D_f,0.10,Table 9\n")
+    tables.PUBLISHED.write_text(heading + "lfssd,unlearn,cifar10,net,class:0,lfssd,,,,D_f,0.10,Table 9\n"
+                                "lfssd,alpha,cifar10,net,class:0,lfssd,9,1,64,D_f,0.20,Table 9\n")
     cells = tables.published(frame, "lfssd", table, METRICS).frame.set_index("method").iloc[:, -1]
     assert cells[label("lfssd")] == f"{tables.MISSING} / 0.10 / {tables.MISSING} (Table 9)"
     assert set(cells.drop(label("lfssd"))) == {tables.MISSING}

@@ -57,10 +57,8 @@ def _whole(name: str, arguments) -> list[Spec]:
 
 
 def _plan(name: str, arguments) -> list[Spec]:
-    """The specs that the command line asks for; every scenario is checked against its data before anything is computed."""
+    """The specs that the command line asks for."""
     specs = [s for s in _whole(name, arguments) if arguments.data in (None, s.data)]
-    for dataset, scenario in dict.fromkeys((s.data, s.scenario) for s in specs):
-        data.split(data.load(dataset), scenario)
     if arguments.method:
         from .methods import method
         if arguments.method != "original":
@@ -90,11 +88,16 @@ def _need_some(plans: dict[str, list[Spec]], arguments) -> None:
 
 
 def run(arguments) -> None:
-    for name, specs in _plans(arguments).items():
-        store = Store.fresh(arguments.preset, name)
+    stores, lacking, plans = {}, {}, _plans(arguments)
+    for name, specs in plans.items():
         reuse = None if arguments.recompute else Store.reference(arguments.preset, name)
-        known = store.read() | (reuse.read() if reuse else {})
-        missing = [s for s in specs if s.key not in known]
+        stores[name] = Store.fresh(arguments.preset, name), reuse
+        known = {key for store in stores[name] if store for key in store.read()}
+        lacking[name] = [s for s in specs if s.key not in known]
+    for dataset, scenario in dict.fromkeys((s.data, s.scenario) for missing in lacking.values() for s in missing):
+        data.split(data.load(dataset), scenario)                                # every one, before the first is computed
+    for name, specs in plans.items():
+        (store, reuse), missing = stores[name], lacking[name]
         there = len(specs) - len(missing)
         print(f"{name} at preset {arguments.preset}: {len(specs)} runs, {there} already there, {len(missing)} to compute.", flush=True)
         if missing:

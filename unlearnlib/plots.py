@@ -130,6 +130,12 @@ def legend_above(figure: Figure, ax: Axes, columns: int) -> None:
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=columns)
 
 
+def mind_start(ax: Axes) -> None:
+    """Say beside a percentage that its axis does not start at 0, where it does not."""
+    if ax.get_ylim()[0] > 0:
+        ax.set_ylabel(f"{ax.get_ylabel()}\nmind: the axis starts at {ax.get_ylim()[0]:.0f}")
+
+
 def reference_line(frame: pd.DataFrame, value: str, method: str, *, ax: Axes, scale: float = 100.0, spread: bool = True) -> None:
     """A horizontal line at the mean of a reference model, with its interval as a band unless ``spread`` is False."""
     i = interval(frame[frame.method == method].groupby("seed")[value].mean())

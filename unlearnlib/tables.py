@@ -92,10 +92,14 @@ METHODS_IN_ORDER = ["original", *METHODS]
 NOTHING_UNLEARNED = ("mask_logit", "random_output", "head_only")
 
 
+SETTING = {"alpha": "alpha", "lam": "lambda", "batch_size": "batch size"}       # columns of published.csv, in words
+
+
 def published(frame: pd.DataFrame, paper: str, table: Table, metrics: list[str]) -> Table:
-    """Add a column of published values to a table of :func:`by_method`: verified numbers with their source, or "not available"."""
+    """Add a column of published values to a table of :func:`by_method`: verified numbers with their source and
+    setting, or "not available"."""
     known = pd.read_csv(PUBLISHED, dtype=str)
-    known = known[known.paper == paper]
+    known = known[(known.paper == paper) & (known.study == "unlearn")]
     out = table.frame.copy()
     names = {label(m): m for m in METHODS_IN_ORDER}
     sets = frame.groupby("scenario").data.first()
@@ -103,7 +107,8 @@ def published(frame: pd.DataFrame, paper: str, table: Table, metrics: list[str])
     for row in out.itertuples():
         hit = known[(known.data == sets[row.scenario]) & (known.scenario == row.scenario) & (known.method == names[row.method])]
         values = hit.set_index("metric").value
-        cells.append(f"{' / '.join(values.get(m, MISSING) for m in metrics)} ({hit.source.iloc[0]})" if len(hit) else MISSING)
+        source = [*hit.source[:1], *(f"{name} {hit[k].iloc[0]}" for k, name in SETTING.items() if hit[k].notna().any())]
+        cells.append(f"{' / '.join(values.get(m, MISSING) for m in metrics)} ({'; '.join(source)})" if len(hit) else MISSING)
     return Table(out.assign(**{f"published: {' / '.join(metrics)}": cells}))
 
 

@@ -14,8 +14,9 @@ PARTS = ("throughput", "flops", "retraining", "growth", "ratios")      # the lon
 def main(parts: Sequence[str] = ()) -> None:
     """Measure the named parts (default: all) and write ``figures/bench/PART.*``: records (JSON lines), table, figure and its CSV.
 
-    A part has ``measure()``, which yields one record a row, ``tables(frame)`` and ``draw(frame)``. Records are written after every row,
-    tables and figure when the part ends, also where it is interrupted. Raises ValueError for a part that does not exist.
+    A part has ``measure()``, which yields one record a row, ``tables(frame)``, ``draw(frame)`` and, where it needs one, a ``NOTE``. Records
+    are written after every row, tables and figure when the part ends, also where it is interrupted. Raises ValueError for a part that does
+    not exist.
     """
     from .. import records  # here: a cell of the growth table needs no pandas
     from ..provenance import environment
@@ -42,7 +43,8 @@ def publish(name: str, part, done: list[dict]) -> None:
     from .. import records
     frame = pd.DataFrame(done)
     folder = records.figures_root() / "bench"
-    text = "\n\n".join(t.to_markdown(index=False, disable_numparse=True) for t in part.tables(frame))
+    shown = [t.to_markdown(index=False, disable_numparse=True) for t in part.tables(frame)]
+    text = "\n\n".join([*shown, *([part.NOTE] if hasattr(part, "NOTE") else [])])
     print(text, flush=True)
     records.write(folder / f"{name}.md", (text + "\n").encode())
     part.draw(frame).save(folder)

@@ -10,12 +10,18 @@ from .. import plots
 
 
 def provenance(frame: pd.DataFrame) -> str:
-    """Repeats and origin of the records of a frame."""
+    """Repeats and origin of the records of a frame, and how many processes wanted to run while they were made."""
     kinds = list(dict.fromkeys((e["device"], e.get("processor", ""), e["threads"], e["torch"], e["commit"]) for e in frame.environment))
     where = "; ".join(f"{f'{device} {processor}'.strip()}, {threads} thread{'s' * (threads > 1)} | torch {torch} | commit {commit}"
                       for device, processor, threads, torch, commit in kinds)
-    low, high = int(frame.repeats.min()), int(frame.repeats.max())
-    return f"medians of {low if low == high else f'{low} to {high}'} | {where}"
+    loads = [e["load"] for e in frame.environment if e.get("load") is not None]
+    busy = f" | load {span(min(loads), max(loads), '.1f')}" if loads else ""
+    return f"medians of {span(frame.repeats.min(), frame.repeats.max(), 'g')} | {where}{busy}"
+
+
+def span(low: float, high: float, digits: str) -> str:
+    """A number, or two that differ as printed: "5", "1 to 5"."""
+    return " to ".join(dict.fromkeys(format(value, digits) for value in (low, high)))
 
 
 def bars(name: str, drawn: pd.DataFrame, labels: Sequence[str], value: str, notes: Sequence[str], *, origin: str, xlabel: str,

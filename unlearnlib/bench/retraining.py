@@ -32,8 +32,9 @@ def speedups(frame: pd.DataFrame) -> Iterator[dict]:
     """One record for each preset, paper, data set and kind of scenario: what retraining costs, divided by what the paper's method costs.
 
     Ratios are medians over pairs of the same scenario and seed. ``epochs``: training-epoch equivalents, which no device changes.
-    ``seconds_ratio`` is NaN where seconds cannot be compared, and ``note`` says why: another environment (commit, library versions,
-    device, threads), or a load of the machine that changed, seen in a training epoch of original and retrained networks.
+    ``seconds_low`` and ``seconds_high`` are the least and the largest ratio of seconds. ``seconds_ratio``, their median, is NaN where
+    seconds cannot be compared, and ``note`` says why: another environment (commit, library versions, device, threads), or a load of the
+    machine that changed, seen in a training epoch of original and retrained networks.
     """
     frame = frame.assign(kind=frame.scenario.str.split(":").str[0])
     for (preset, paper, data, kind), part in frame.groupby(["preset", "paper", "data", "kind"], sort=False):
@@ -42,13 +43,14 @@ def speedups(frame: pd.DataFrame) -> Iterator[dict]:
         pairs = pairs[(pairs.epochs > 0) & pairs.epochs_retrain.notna()]
         if pairs.empty:
             continue
-        why = _incomparable(pairs, pd.concat([original, retrained]))
+        why, faster = _incomparable(pairs, pd.concat([original, retrained])), pairs.seconds_retrain / pairs.seconds
         yield {"row": f"{preset}, {paper}, {data}, {kind}", "preset": preset, "paper": paper, "data": data, "scenarios": kind,
                "method": OWN[paper], "repeats": len(pairs), "epochs": pairs.epochs.median(),
                "retrain_epochs": pairs.epochs_retrain.median(),
                "ratio": (pairs.epochs_retrain / pairs.epochs).median(), "seconds": pairs.seconds.median(),
                "retrain_seconds": pairs.seconds_retrain.median(),
-               "seconds_ratio": float("nan") if why else (pairs.seconds_retrain / pairs.seconds).median(), "note": why,
+               "seconds_ratio": float("nan") if why else faster.median(), "seconds_low": faster.min(),
+               "seconds_high": faster.max(), "note": why,
                "settings": {"model": ", ".join(sorted(set(part.model))), "seeds": sorted(set(pairs.seed)),
                             "scenarios": sorted(set(pairs.scenario))},
                "environment": {k: sorted({str(v) for v in [*pairs[k], *pairs[f"{k}_retrain"]] if v != ""}) for k in PLACE}}
@@ -70,22 +72,27 @@ def measure() -> Iterator[dict]:
     return speedups(committed())
 
 
+def _range(row) -> str:
+    return f" ({row.seconds_low:.2g} to {row.seconds_high:.2g})" if row.repeats > 1 else ""
+
+
 def tables(frame: pd.DataFrame) -> list[pd.DataFrame]:
     return [pd.DataFrame([{
         "preset": r.preset, "paper": r.paper, "data": r.data, "network": r.settings["model"],
         "scenarios": f"{r.scenarios} ({r.repeats} run{'s' * (r.repeats > 1)})",
         "retrain (epochs)": f"{r.retrain_epochs:.1f}", "unlearn (epochs)": f"{r.epochs:.2f}", "times fewer epochs": f"{r.ratio:.2f}",
         "retrain (s)": f"{r.retrain_seconds:.3g}", "unlearn (s)": f"{r.seconds:.3g}",
-        "times faster": f"{MISSING}: {r.note}" if pd.isna(r.seconds_ratio) else f"{r.seconds_ratio:.2f}",
+        "times faster": f"{MISSING}: {r.note}" if pd.isna(r.seconds_ratio) else f"{r.seconds_ratio:.2f}{_range(r)}",
         "commit": ", ".join(r.environment["commit"])} for r in frame.itertuples()])]
 
 
 def draw(frame: pd.DataFrame) -> plots.Drawn:
     """One bar for each paper, data set and kind of scenario: retraining's epochs over the method's."""
-    drawn = frame[["preset", "paper", "data", "scenarios", "method", "repeats", "epochs", "retrain_epochs", "ratio", "seconds_ratio"]]
+    drawn = frame[["preset", "paper", "data", "scenarios", "method", "repeats", "epochs", "retrain_epochs", "ratio", "seconds_ratio",
+                   "seconds_low", "seconds_high"]]
     labels = [f"{plots.label(r.method)}, {r.data}, {r.scenarios}" for r in drawn.itertuples()]
-    notes = [f"{r.ratio:.2g} times the epochs" + ("" if pd.isna(r.seconds_ratio) else f", {r.seconds_ratio:.2g} times the seconds")
-             for r in drawn.itertuples()]
+    seconds = ["" if pd.isna(r.seconds_ratio) else f", {r.seconds_ratio:.2g} times the seconds{_range(r)}" for r in drawn.itertuples()]
+    notes = [f"{r.ratio:.2g} times the epochs{tail}" for r, tail in zip(drawn.itertuples(), seconds, strict=True)]
     commits = ", ".join(sorted({c for e in frame.environment for c in e["commit"]}))
     return bars("retraining", drawn, labels, "ratio", notes, origin=f"committed records, medians of runs | commits {commits}",
                 xlabel="training epochs of retraining / those of the method (1 = equal)", title="What retraining costs, against unlearning")

@@ -18,6 +18,8 @@ from .measure import REPEATS, flop, in_turn, matmul
 MODELS = {"resnet18-64": 64, "resnet18-16": 256, "allcnn-96": 64, "resnet18im-64": 256}     # images a measurement on a CPU
 CPU_BATCH, GPU_IMAGES, GPU_BATCH = 64, 16_384, 512
 COMPILED = "bf16 + channels_last + torch.compile"
+NOTE = ("The matmul rate is that of one large product in the same precision, so percentages of float32 and of bf16 have different "
+        "yardsticks. It is no upper limit: a convolution can be done with fewer operations than are counted, and faster than the product.")
 NOT_COMPILED = "not measured without a GPU: on a CPU, 25-47 s of compiling gained 0-10 %"
 
 

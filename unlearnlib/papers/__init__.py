@@ -256,12 +256,12 @@ class Session:
             result.save(records.figures_root() / self.preset / self.name)
         return result
 
-    def verdicts(self) -> pd.DataFrame:
-        """One row a claim: what it says, the verdict, the evidence it rests on."""
+    def verdicts(self, *others: Session) -> pd.DataFrame:
+        """One row a claim: what it says, the verdict, its evidence; then the verdicts of other presets' sessions, a column each."""
         table = claims.judge(self.module.CLAIMS, self)
         if self.write:
             claims.save(table, self.provenance(), records.figures_root() / self.preset / self.name / "claims.md")
-        return table
+        return table.assign(**{f"at {other.preset}": other.verdicts().verdict for other in others})
 
 
 def draw(session: Session) -> Iterator[str]:

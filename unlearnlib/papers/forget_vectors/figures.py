@@ -61,8 +61,8 @@ def vectors(session):
     for ax, text in zip(axes[:, 0], ("image", "vector", "sum"), strict=True):
         ax.text(-0.15, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
     scale = "blue darkens, red brightens" if len(_tensor(shown.iloc[0])) == 1 else "grey is 0"
-    figure.suptitle(f"What does a forget vector look like? (one network; {scale}; black to white is 1;\nr: correlation with the typical "
-                    "strokes of its class)", fontsize=12, x=0.01, ha="left")
+    figure.suptitle(f"What does a forget vector look like? (one network; {scale}; black to white is 1;\nr: correlation with what is "
+                    "typical of its class)", fontsize=12, x=0.01, ha="left")
     return figure, pd.DataFrame(drawn)
 
 

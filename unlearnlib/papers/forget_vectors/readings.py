@@ -71,7 +71,7 @@ def _vectors(session):
     norms, norm, largest = rows.groupby("scenario").norm.mean(), by_seed(rows, rows.norm), by_seed(rows, rows.largest)
     least, most = (at.split(":")[1] for at in (norms.idxmin(), norms.idxmax()))
     small = max(norm.mean / whole, largest.mean) < 0.5
-    return [Row("correlation with the typical strokes of its class below 0", f"{stroke.text(2, 1)}: {comparison(stroke)}",
+    return [Row("correlation with what is typical of its class below 0", f"{stroke.text(2, 1)}: {comparison(stroke)}",
                 moved(stroke, "lower"), "A vector need not erase what is typical.")], [
         f"{'Small it is' if small else 'Small it is not'}: the mean norm is {norm.text(1, 1)} (class {least}: {norms.min():.1f}, class "
         f"{most}: {norms.max():.1f}), {100 * norm.mean / whole:.0f} % of the images' own {whole:.1f}; one pixel changes by up to "

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from ... import tables
-from ...claims import HOLDS, UNTESTED, Interval, comparison, interval, paired
+from ...claims import HOLDS, Interval, comparison, interval, paired
 from ...methods import METHODS, forget_vectors
 from ...methods.forget_vectors import margin_loss
 from ...plots import label
@@ -214,18 +214,6 @@ def one_glance(session) -> Markdown:
                 f"{of_method(part, m, 'avg_gap')}" for m in ("original", "retrain", *VECTORS, *BASELINES) if (part.method == m).any()]
         parts += [f"**{known}:** {told[0]}", *told[1:]]
     return Markdown(f"*We measured*, UA / TA / MIA-Efficacy / Avg.Gap (%): {'; '.join(parts)}.")
-
-
-def verdicts(session, other) -> Markdown:
-    """The verdicts as a table, and in one sentence what another preset, with its seeds, says of the same claims."""
-    table, there = session.verdicts(), other.verdicts()
-    cells = [f"| {' | '.join(map(str, row))} |" for row in table.itertuples(index=False)]
-    tested = there[there.verdict != UNTESTED]
-    said = "; ".join(f"claim {row.claim} {row.verdict}" for row in tested.itertuples())
-    rest = len(there) - len(tested)
-    return Markdown("\n".join([f"| {' | '.join(table.columns)} |", f"|{':--|' * len(table.columns)}", *cells])
-                    + f"\n\n*Preset {other.preset}* (n = {other.settings['seeds']}): {said or 'no claim can be tested'}"
-                    + (f"; {rest} of {len(there)} are {UNTESTED}." if rest else "."))
 
 
 def answer(session) -> Markdown:

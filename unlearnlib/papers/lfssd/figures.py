@@ -120,7 +120,7 @@ def sensitivity(session):
         for row, (metric, does) in enumerate((("selected", "select"), ("D_r", "leave the others at"), ("D_f", "leave the class at"))):
             said = f"batches of {shown} {does} {at[metric]['given']:.0f} % sorted, {at[metric]['shuffled']:.0f} % shuffled"
             axes[row, column].set_title(rf"$\alpha$ = {alpha:g}{used.get(alpha, '')}:" f"\n{said}", fontsize=10)
-        axes[2, column].set_xlabel("batch size (1 = the equation)")
+        axes[2, column].set_xlabel("batch size" + " (1 = the equation)" * (1 in sizes))
     axes[0, 0].set(ylabel="weights selected (%)", ylim=(0, None))
     for row, metric in ((1, "D_r"), (2, "D_f")):
         axes[row, 0].set(ylabel=f"acc {metric} (%)", ylim=(-3, 103))
@@ -144,8 +144,7 @@ def wrong_way(session):
         seeds[label(name)].set_offsets(seeds[label(name)].get_offsets() + [shift, 0])
     ax.set(xlabel="acc D_f: test accuracy, forgotten class (%)", ylabel="acc D_r: test accuracy, others (%)",
            title="Do random weights do as well?", xlim=(-6, 104))
-    if ax.get_ylim()[0] > 0:
-        ax.set_ylabel(f"{ax.get_ylabel()}\nmind: the axis starts at {ax.get_ylim()[0]:.0f}")
+    plots.mind_start(ax)
     ax.legend(loc="best")
     return figure, frame[frame.method.isin(shown)][["method", "seed", "D_f", "D_r"]]
 
@@ -162,6 +161,7 @@ def cost(session):
         reference_line(frame, metric, "original", ax=ax)
         log_axis(ax, (1, 2, 5, 10, 20))
         ax.set(xlabel="cost in training-epoch equivalents", ylabel=f"acc {metric} (%)", title=title)
+        plots.mind_start(ax)
     legend_above(figure, axes[0, 1], 8)
     return figure, frame[frame.method.isin([*shown, "original"])][["method", "seed", "epochs", "seconds", "D_f", "D_r"]]
 

@@ -7,14 +7,14 @@ import pandas as pd
 from ... import data, models
 from ...claims import Interval, comparison, interval, paired
 from ...plots import label
-from ...tables import PUBLISHED, Markdown
+from ...tables import PUBLISHED, Markdown, Table
 from .. import NotAvailable, prose
 from ..prose import of_method
 from . import text
 from .claims import FORGOTTEN, with_paper_metrics
 from .curves import curve
 
-THIRD_PARTY = {"name": "UnAct", "alpha": 6, "lam": 0.1}       # of its row for LFSSD on the airplanes of CIFAR-10
+THIRD_PARTY = "UnAct"       # whose values stand in published.csv
 
 
 def decided(value: Interval, low: float, high: float) -> str:
@@ -89,59 +89,69 @@ def cost(session) -> Markdown:
 
 
 def third_party(session) -> Markdown:
-    """SSD and LFSSD beside the published values of a third party, and what may be behind a difference."""
-    f, known = text.focus(session), pd.read_csv(PUBLISHED, dtype=str)
-    n, parts, gaps = session.settings["seeds"], [], []
-    known = known[(known.paper == "lfssd") & (known.scenario == session.settings["focus"]) & (known.metric == "D_f")]
-    known = known.set_index("method").value
-    for name in [m for m in ("ssd", "lfssd") if m in known]:
-        left, alpha = interval(f[f.method == name].D_f), f[f.method == name].hp_alpha.iloc[0]
-        near = abs(left.mean - float(known[name]) / 100) <= FORGOTTEN
-        parts.append(f"{label(name)} at alpha {alpha:g} leaves acc D_f {left.text()} % ({THIRD_PARTY['name']}: {known[name]}): "
-                     f"**{'as published' if near else 'not reproduced'}{' at one seed' if n == 1 else ''}**.")
-        if name == "lfssd" and not near:
-            parts += _why(session, alpha, float(known[name]) / 100)
+    """SSD and LFSSD beside the published values of a third party, at our settings and at its own."""
+    f, n, parts, gaps = text.focus(session), session.settings["seeds"], [], []
+    for known in _published(session, "unlearn").itertuples():
+        runs = f[f.method == known.method]
+        if known.metric != "D_f" or pd.isna(known.alpha) or runs.empty:
+            continue
+        chosen, alpha, equal = interval(runs.D_f), runs.hp_alpha.iloc[0], _swept(session, known.method, known.alpha, known.lam)
+        near = [abs(value - known.value / 100) <= FORGOTTEN for value in (chosen.mean, equal.D_f)]
+        word = "as published" if near[1] else "as published, but only at another alpha" if near[0] else "not reproduced"
+        parts.append(f"{label(known.method)} at alpha {alpha:g} leaves acc D_f {chosen.text()} %, at {THIRD_PARTY}'s alpha {known.alpha:g} "
+                     f"and lambda {known.lam:g} {100 * equal.D_f:.1f} % ({THIRD_PARTY}: {known.value:g}): "
+                     f"**{word}{', at one seed' if n == 1 else ''}**.")
     for name in [m for m in f.method.unique() if m in ("finetune", "bad_teacher", "ssd", "lfssd")]:
         gaps.append(f"{label(name)} {' / '.join(paired(f, m, name, 'retrain').text() for m in ('D_f', 'D_r', 'MIA'))}")
     return Markdown(f"*We measured* (n = {n}): {' '.join(parts)} Minus retrained, in points of acc D_f / acc D_r / MIA: {'; '.join(gaps)}.")
 
 
-def _why(session, alpha: float, wanted: float) -> list[str]:
-    """Candidate reasons, each with what the records say of it."""
+def _published(session, study: str) -> pd.DataFrame:
+    """The verified published values of a study in the detailed scenario, with their settings as numbers."""
+    known, focus = pd.read_csv(PUBLISHED), session.settings["focus"]
+    known = known[(known.paper == "lfssd") & (known.study == study)]
+    return known[(known.scenario == focus) & (known.data == session.settings["scenarios"][focus])]
+
+
+def _swept(session, method: str, alpha: float, lam: float) -> pd.Series:
+    """Mean accuracies of the alpha study at one setting, gradients of batches; NaN where it was not run."""
     rows = session.rows("alpha")
-    rows = rows[(rows.scenario == session.settings["focus"]) & (rows.method == "lfssd")]
-    mean = rows.groupby(["lam", "alpha"])[["D_f", "D_r"]].mean()
-    out = []
-    near = [a for lam, a in mean.index[(mean.D_f - wanted).abs() <= FORGOTTEN] if lam == 1]
-    tuned = "tuned" if session.settings["grids"] else "not tuned here"
-    if near:
-        out.append(f"*alpha*, {tuned}: at {max(near):g} acc D_f is {_both(mean.loc[(1, max(near))])}")
+    rows = rows[(rows.scenario == session.settings["focus"]) & (rows.method == method) & (rows.alpha == alpha) & (rows.lam == lam)]
+    return (rows[rows.hp_reduction.isna()] if "hp_reduction" in rows else rows)[["D_r", "D_f"]].mean()
+
+
+def sweep(session) -> Table:
+    """LFSSD at equal alpha, lambda and batch size: a third party's curve beside ours."""
+    known = _published(session, "alpha").pivot_table(index=["alpha", "lam"], columns="metric", values="value").reset_index()
+    ours = [_swept(session, "lfssd", r.alpha, r.lam) for r in known.itertuples()]
+    return Table(pd.DataFrame({"alpha": [f"{alpha:g}" for alpha in known.alpha],
+                               f"{THIRD_PARTY}: acc D_r / D_f (%)": [f"{r.D_r:g} / {r.D_f:g}" for r in known.itertuples()],
+                               "ours: acc D_r / D_f (%)": [f"{100 * o.D_r:.1f} / {100 * o.D_f:.1f}" for o in ours]}))
+
+
+def behind(session) -> Markdown:
+    """Candidate reasons for what differs from the third party's curve, each with what the records say of it."""
+    known = _published(session, "alpha")
+    theirs = known[known.metric == "D_f"].set_index("alpha").value / 100
+    ours = pd.Series({alpha: _swept(session, "lfssd", alpha, 1).D_f for alpha in theirs.index})
+    before = text.focus(session).groupby("method").D_f.mean()["original"]
+    more = theirs.index[ours / before > theirs / theirs.max() + FORGOTTEN]      # at the largest alpha nothing is selected
+    out = [f"*alpha*: at equal alpha more of the class is left in our network at {', '.join(f'{a:g}' for a in more) or 'none'}, "
+           f"as a share of what it knew, so it is {'not alpha alone' if len(more) else 'alpha alone'}"]
     try:
-        other = session.rows("sensitivity")
-        other = other[(other.method == "lfssd") & (other.alpha == alpha) & (other.order == "shuffled")
-                      & (other.batch_size == other.hp_batch_size)]
-        if len(other):
-            out.append(f"*image order*, theirs mixed, ours sorted by class: shuffled it is {_both(other[['D_f', 'D_r']].mean())}")
+        rows = session.rows("sensitivity")
+        rows = rows[(rows.method == "lfssd") & (rows.order == "shuffled") & (rows.batch_size == rows.hp_batch_size)]
+        at = rows[rows.alpha == rows.alpha.max()][["alpha", "D_f", "D_r"]].mean()
+        out.append(f"*image order*, theirs mixed, ours sorted by class: shuffled at alpha {at.alpha:g}, acc D_f is {100 * at.D_f:.1f} % "
+                   f"(acc D_r {100 * at.D_r:.1f} %)")
     except NotAvailable:
         pass
-    theirs = (THIRD_PARTY["lam"], THIRD_PARTY["alpha"])
-    if theirs in mean.index:
-        out.append(f"*network, training and order together*: at their alpha {theirs[1]:g} and lambda {theirs[0]:g} it is "
-                   f"{_both(mean.loc[theirs])}")
-    return [f"What may be behind it: {'; '.join(out)}."] if out else []
-
-
-def _both(row) -> str:
-    return f"{100 * row.D_f:.1f} % (acc D_r {100 * row.D_r:.1f} %)"
+    return Markdown(f"*We measured*, on what may be behind the difference: {'; '.join(out)}; *network, training*: not varied.")
 
 
 def other_scale(session) -> Markdown:
-    """The verdicts at another preset in a sentence: the claims by verdict."""
-    table = session.verdicts()
-    groups = [f"{status}: {', '.join(map(str, part.claim))}" for status, part in table.groupby("verdict", sort=False)]
-    if len(groups) == 1:
-        groups = [f"all {len(table)} claims {table.verdict[0]}"]
+    """Seeds of another preset, what they leave untested, and LFSSD's accuracy there."""
     why = [*(["one seed has no interval"] if session.settings["seeds"] == 1 else []),
-           *([] if session.has("exact") else ["the exact properties were not run"])]
-    return Markdown(f"**Preset {session.preset}** (n = {session.settings['seeds']}): {'; '.join(groups)}{' (' * bool(why)}{', '.join(why)}"
-                    f"{')' * bool(why)}. LFSSD there: acc D_f {of_method(text.focus(session), 'lfssd', 'D_f')} %.")
+           *([] if session.has("exact") else ["the exact properties were not run"]),
+           f"LFSSD's acc D_f is {of_method(text.focus(session), 'lfssd', 'D_f')} %"]
+    return Markdown(f"**Preset {session.preset}** (n = {session.settings['seeds']}): {'; '.join(why)}.")
