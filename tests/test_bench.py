@@ -197,6 +197,12 @@ def test_seconds_of_a_machine_whose_load_changed_are_not_compared():
     assert np.isnan(row["seconds_ratio"]) and "uneven load" in row["note"] and "0.5 s (original)" in row["note"]
 
 
+def test_seconds_of_an_interrupted_training_are_not_compared():
+    row, = retraining.speedups(pd.DataFrame([run("original", 20, 10.0), run("retrain", 16, np.nan), run("lfssd", 2.0, 1.0)]))
+    assert row["ratio"] == 8.0 and np.isnan(row["seconds_ratio"]) and "interrupted" in row["note"]
+    assert retraining.tables(pd.DataFrame([row]))[0]["retrain (s)"].tolist() == ["–"]
+
+
 def test_the_table_of_retraining_shows_ratios_below_one_and_reasons():
     runs = [run("retrain", 10, 5.0, paper="ispf"), run("ispf", 20, 10.0, paper="ispf"), run("retrain", 16, 8.0),
             run("lfssd", 2.0, 1.0, commit="fff0000"), run("lfssd", 2.0, 1.0, scenario="random:0.1"),

@@ -50,6 +50,9 @@ def test_a_table_shows_its_cells_as_they_are():
     table = tables.Table(pd.DataFrame({"a": ["95.20", "1e3"], "b": ["–", "0"]}))
     assert lines(table) == [["a", "b"], ["95.20", "–"], ["1e3", "0"]]
     assert table._repr_markdown_() == "| a | b |\n| :-- | :-- |\n| 95.20 | – |\n| 1e3 | 0 |"
+    assert repr(table) != table._repr_markdown_()
+    wide = tables.Table(pd.DataFrame({"a": ["x" * tables.WIDEST, "y"]}))
+    assert repr(wide) == wide._repr_markdown_()                                 # padding would make every line as long
     assert tables.Markdown("*x*")._repr_markdown_() == repr(tables.Markdown("*x*")) == "*x*"
 
 

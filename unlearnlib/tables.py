@@ -13,6 +13,7 @@ from .plots import label
 
 MISSING = "not available"
 PUBLISHED = Path(__file__).with_name("published.csv")
+WIDEST = 200        # characters of a line
 
 
 class Table:
@@ -27,7 +28,9 @@ class Table:
         return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
     def __repr__(self) -> str:
-        return self.frame.to_markdown(index=False, disable_numparse=True)
+        """With padding, unless lines become longer than a terminal shows."""
+        padded = self.frame.to_markdown(index=False, disable_numparse=True)
+        return padded if padded.index("\n") <= WIDEST else self._repr_markdown_()
 
 
 class Markdown:

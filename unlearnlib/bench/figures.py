@@ -41,7 +41,7 @@ def bars(name: str, drawn: pd.DataFrame, labels: Sequence[str], value: str, note
     ax.set(xlabel=xlabel, title=title)
     if ratio:
         low, high = min(values.min(), 1) / 1.5, max(values.max(), 1.5)
-        ax.set(xscale="log", xlim=(low, high * (high / low) ** 0.75))
+        ax.set(xscale="log", xlim=(low, high * (high / low) ** 0.85))
         ax.axvline(1, color="black", linewidth=1)
     else:
         ax.set_xlim(0, 2.2 * values.max())

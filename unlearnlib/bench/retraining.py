@@ -33,8 +33,8 @@ def speedups(frame: pd.DataFrame) -> Iterator[dict]:
 
     Ratios are medians over pairs of the same scenario and seed. ``epochs``: training-epoch equivalents, which no device changes.
     ``seconds_low`` and ``seconds_high`` are the least and the largest ratio of seconds. ``seconds_ratio``, their median, is NaN where
-    seconds cannot be compared, and ``note`` says why: another environment (commit, library versions, device, threads), or a load of the
-    machine that changed, seen in a training epoch of original and retrained networks.
+    seconds cannot be compared, and ``note`` says why: another environment (commit, library versions, device, threads), a training whose
+    seconds are not known, or a load of the machine that changed, seen in a training epoch of original and retrained networks.
     """
     frame = frame.assign(kind=frame.scenario.str.split(":").str[0])
     for (preset, paper, data, kind), part in frame.groupby(["preset", "paper", "data", "kind"], sort=False):
@@ -61,6 +61,8 @@ def _incomparable(pairs: pd.DataFrame, trained: pd.DataFrame) -> str:
     odd = [k for k in PLACE if pairs[k].nunique() > 1 or (pairs[k].astype(str) != pairs[f"{k}_retrain"].astype(str)).any()]
     if odd:
         return f"records of another {', '.join(odd)}"
+    if pairs.seconds_retrain.isna().any():
+        return "seconds of a training that was interrupted are not known"
     pace = (trained.seconds / trained.epochs).groupby(trained.method).median()
     if pace.max() > UNEVEN * pace.min():
         return "uneven load: an epoch of training took " + ", ".join(f"{s:.3g} s ({m})" for m, s in pace.items())
@@ -81,7 +83,7 @@ def tables(frame: pd.DataFrame) -> list[pd.DataFrame]:
         "preset": r.preset, "paper": r.paper, "data": r.data, "network": r.settings["model"],
         "scenarios": f"{r.scenarios} ({r.repeats} run{'s' * (r.repeats > 1)})",
         "retrain (epochs)": f"{r.retrain_epochs:.1f}", "unlearn (epochs)": f"{r.epochs:.2f}", "times fewer epochs": f"{r.ratio:.2f}",
-        "retrain (s)": f"{r.retrain_seconds:.3g}", "unlearn (s)": f"{r.seconds:.3g}",
+        "retrain (s)": "–" if pd.isna(r.retrain_seconds) else f"{r.retrain_seconds:.3g}", "unlearn (s)": f"{r.seconds:.3g}",
         "times faster": f"{MISSING}: {r.note}" if pd.isna(r.seconds_ratio) else f"{r.seconds_ratio:.2f}{_range(r)}",
         "commit": ", ".join(r.environment["commit"])} for r in frame.itertuples()])]
 
