@@ -95,8 +95,9 @@ lint: $(ENV)/.unlearnlib ## only the style of code and notebooks
 notebooks: $(ENV)/.unlearnlib ## execute the notebooks in place: their stored outputs change
 	@$(MAKE) $(BESIDE) $(PAPERS:%=in-place-%)
 
-records: $(ENV)/.unlearnlib ## take this machine's records as the new reference, then `make notebooks`
+records: $(ENV)/.unlearnlib ## take this machine's records as the new reference, draw them, then `make notebooks`
 	$(LIB) records $(PAPERS) --preset $(PRESET)
+	$(LIB) draw $(PAPERS) --preset $(PRESET)
 	@$(MAKE) --no-print-directory notebooks
 
 bench: $(ENV)/.unlearnlib ## time the methods
