@@ -295,13 +295,13 @@ def frame_of_ratios():
 
 def test_the_table_says_where_ours_is_slower_and_which_attack_is_stronger():
     table, = ratios.tables(frame_of_ratios())
-    assert table["times faster"].tolist() == ["0.5 (ours is slower)", "2", "2000"]
+    assert table["times faster"].tolist() == ["0.50 (ours is slower)", "2.00", "2,000"]
     assert table["balanced accuracy, ours / other"].tolist() == ["–", "70.00 % / 60.00 %: ours is stronger",
                                                                  "60.00 % / 70.00 %: SVC is stronger"]
-    even = pd.concat([frame_of_ratios().iloc[:1].assign(ratio=r) for r in (0.9, 0.96, 1.04, 1.06)])
+    even = pd.concat([frame_of_ratios().iloc[:1].assign(ratio=r) for r in (0.89, 0.91, 1.09, 1.11)])
     said = ratios.tables(even)[0]["times faster"].tolist()
-    assert said == ["0.9 (ours is slower)", "0.96 (no difference)", "1.04 (no difference)", "1.06"]
-    assert "equal" in ratios.stronger({"ours_score": 0.5, "other_score": 0.5})
+    assert said == ["0.89 (ours is slower)", "0.91 (no difference)", "1.09 (no difference)", "1.11"]
+    assert ratios.stronger({"ours_score": 0.6913, "other_score": 0.6907}) == "69.13 % / 69.07 %: as strong"
     assert ratios.stronger({}) == "–"
 
 

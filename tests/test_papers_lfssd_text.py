@@ -204,16 +204,16 @@ def swept(rows, method, alpha, lam):
 
 
 def test_a_third_party_s_value_is_judged_at_its_own_setting(cifar, change):
-    said, f, rows = repr(scores.third_party(cifar)), text.focus(cifar).set_index("method"), cifar.rows("alpha")
-    for name, title, alpha, lam, word in (("ssd", "SSD", 8, 1, "as published, but only at another alpha"),
-                                          ("lfssd", "LFSSD", 6, 0.1, "not reproduced")):
-        assert (f"{title} at alpha {f.hp_alpha[name]:g} leaves acc D_f {100 * f.D_f[name]:.1f} %, at UnAct's alpha {alpha} and "
-                f"lambda {lam} {100 * swept(rows, name, alpha, lam).D_f:.1f} % (UnAct: 0): **{word}, at one seed**") in said
+    said, rows = repr(scores.third_party(cifar)), cifar.rows("alpha")
+    for name, title, alpha, lam in (("ssd", "SSD", 8, 1), ("lfssd", "LFSSD", 6, 0.1)):
+        near = rows[(rows.method == name) & (rows.lam == lam) & (rows.D_f <= 0.05)].alpha.max()
+        assert (f"{title} at UnAct's alpha {alpha} and lambda {lam} leaves acc D_f {100 * swept(rows, name, alpha, lam).D_f:.1f} % (UnAct: "
+                f"0): **not reproduced, at one seed**; within 5 points of it at alpha up to {near:g}.") in said
     assert "random dampening" not in said
-    change(cifar, "unlearn", moved("lfssd", "acc_test_forget", -0.15))
-    assert repr(scores.third_party(cifar)).count("as published, but only at another alpha") == 2
     change(cifar, "alpha", lambda r: r.assign(D_f=0.0), "rows")
-    assert repr(scores.third_party(cifar)).count("**as published, at one seed**") == 2
+    assert repr(scores.third_party(cifar)).count("**as published, at one seed**; within 5 points of it at alpha up to 20.") == 2
+    change(cifar, "alpha", lambda r: r.assign(D_f=0.5), "rows")
+    assert repr(scores.third_party(cifar)).count("**not reproduced, at one seed**; within 5 points of it at no alpha.") == 2
 
 
 def test_a_third_party_s_curve_stands_beside_ours(cifar):

@@ -58,10 +58,16 @@ def test_a_forget_loss_beyond_the_target_and_its_noise_is_overshoot():
     assert found.status == FAILS and "4 of 6 models" in found.evidence          # the first seed, images and text
     for name in ("digits", "scipy_docs"):
         assert f"{name}: ReLU active in 100 % of the first pass's and 90 % of the last's batches, loss of a pass at most " in found.evidence
-    assert "; above: digits in pass 2 of 3, scipy_docs in pass 2 of 3)" in found.evidence and "put to the test" not in found.evidence
+    assert "; above: digits in pass 2 of 3, scipy_docs in pass 2 of 3)" in found.evidence and "not counted" not in found.evidence
     short = World()
     short.studies["curve"].loc[lambda f: f.data == "digits", "forget_loss"] *= 0.5
-    assert "; not put to the test where no pass came up to the target: digits)" in verdict(8, short).evidence
+    assert verdict(8, short).status == HOLDS
+    assert "; not counted, as no pass came up to the target: 3 of digits): 3 of 3 models" in verdict(8, short).evidence
+    short.studies["curve"].forget_loss *= 0.5
+    assert verdict(8, short).status == UNTESTED and "3 of digits, 3 of scipy_docs)" in verdict(8, short).evidence
+    over = World(over=0.01)
+    over.studies["curve"].loc[lambda f: (f.data == "digits") & (f.seed != 0), "forget_loss"] *= 0.5
+    assert "2 of digits; above" in verdict(8, over).evidence and "2 of 4 models" in verdict(8, over).evidence
     assert "at most 134 % of the target in the mean" in found.evidence           # (1.2 + 2 * 0.8 / 4 + 0.01) / 1.2, or almost
 
 

@@ -179,6 +179,8 @@ def test_cells_of_the_grid_are_means_and_the_rule_is_where_it_belongs(lab, drawn
 
 def test_cost_is_that_of_the_largest_fraction(lab, drawn):
     figure, numbers = drawn("cost")
+    ends = np.concatenate([bar[:, 1] for ax in figure.axes for c in ax.containers for bars in c.lines[2] for bar in bars.get_segments()])
+    assert len(ends) > 10 and 0 <= ends.min() and ends.max() <= 100 + 1e-9
     scenario = max((s for s in lab.settings["scenarios"] if s.startswith("random")), key=fraction)
     for ax, key in zip(figure.axes, ("mia_l", "acc_test"), strict=True):
         found = {c.get_label(): np.asarray(c.lines[0].get_xydata(), dtype=float)[0] for c in ax.containers}

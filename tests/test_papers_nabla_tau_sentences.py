@@ -162,12 +162,13 @@ def test_the_curves_have_both_attacks_and_the_lowest_accuracy(lab, monkeypatch):
 
 def test_the_wrong_way_is_scored_against_its_expectation(lab, monkeypatch):
     said = repr(reading(lab, "wrong_way"))
-    assert said.endswith("The first does nothing: **no, in 2 of the seeds it does** (more than 0.1 nats); the second takes off in some "
-                         "seeds: **yes**.") and "retrained: 0." in said
+    assert said.endswith("The first does nothing: **no, in 2 of the seeds the loss moves** (by more than 0.1 nats); the second takes "
+                         "off in some seeds: **yes**.") and "retrained: 0." in said
+    assert "NegGrad+ as tuned (retain weight 0.8): " in said and "; NegGrad+ pushed harder (retain weight 0.6): " in said
     def tamed(rows):
         return rows.assign(loss_forget=rows.loss_forget.where(rows.hp_retain_weight != 0.6, 0.001))
     assert said_of(monkeypatch, lab, "wrong_way", change=tamed).endswith("takes off in some seeds: **no**.")
-    for value, answer in ((0.5, "**no, in 3 of the seeds it does**"), (0.05, "**yes**")):
+    for value, answer in ((0.5, "**no, in 3 of the seeds the loss moves**"), (0.05, "**yes**")):
         def moved(rows, value=value):
             return rows.assign(loss_forget=rows.loss_forget.where(rows.hp_retain_weight != 0.8, value))
         assert f"The first does nothing: {answer}" in said_of(monkeypatch, lab, "wrong_way", change=moved)

@@ -299,8 +299,8 @@ def test_readings_quote_the_records(lab):
         ends = [c[-1] for c in curve_of(lab, "neggrad_plus", "digits", "loss_forget", retain_weight=weight)]
         rose = comparison(interval(np.subtract(ends, metric(lab, "loss_forget", "original"))))
         beyond = sum(np.greater(ends, metric(lab, "loss_forget", "retrain")))
-        assert (f"retain weight {weight:g}: forget loss {interval(ends).text(2, 1)} (against the original: **{rose}**; above retrained in "
-                f"**{beyond} of {len(ends)}** seeds)") in said["wrong_way"]
+        assert (f"(retain weight {weight:g}): forget loss {interval(ends).text(2, 1)} (against the original: **{rose}**; above retrained "
+                f"in **{beyond} of {len(ends)}** seeds)") in said["wrong_way"]
     ratio = [a.timing["epochs"] / b.timing["epochs"] for a, b in zip(of(lab, "unlearn", MINE), of(lab, "unlearn", "retrain"), strict=True)]
     assert f"∇τ costs {interval(ratio).text()} % of our retraining" in said["cost"]
     for method in ("nabla_tau", "finetune", "retrain"):

@@ -12,6 +12,9 @@ from .figures import bars
 
 OWN = {"lfssd": "lfssd", "ispf": "ispf", "nabla_tau": "nabla_tau", "forget_vectors": "forget_vector"}
 PLACE = ["commit", "device", "precision", "torch", "python", "threads"]        # the environment of a record, or of its training
+NOTE = ("Cost alone: whether the method forgot is another question, and what choosing its settings cost is not in it. Every number is the "
+        "median over pairs of one scenario and seed, all fractions of a kind together; in brackets the least and the largest ratio. Below "
+        "1 the method is dearer than retraining.")
 UNEVEN = 1.5        # a training epoch of two networks may differ so much before the machine's load must have
 
 

@@ -288,8 +288,9 @@ def cost(session):
             beside = 1 + 0.035 * (np.arange(len(part)) - (len(part) - 1) / 2)   # seeds cost the same: side by side, to be told apart
             ax.scatter(part.cost * beside, 100 * part[metric], color=colour, marker=marker, s=18, alpha=0.5, linewidth=0)
             mean = interval(part[metric])
-            ax.errorbar(part.cost.mean(), 100 * mean.mean, yerr=100 * mean.half if mean.n > 1 else None, color=colour, marker=marker,
-                        capsize=2, markersize=8, linestyle="none", label=text)
+            reach = 100 * np.array([[min(mean.half, mean.mean)], [min(mean.half, 1 - mean.mean)]])        # cut at 0 and 100 %
+            ax.errorbar(part.cost.mean(), 100 * mean.mean, yerr=reach if mean.n > 1 else None, color=colour, marker=marker, capsize=2,
+                        markersize=8, linestyle="none", label=text)
         log_axis(ax, (1, 2, 5, 10, 20))
         ax.set(xlabel="cost in training-epoch equivalents", ylabel=unit, title=f"{what}: {title}")
     handles = axes[0, 1].get_legend_handles_labels()

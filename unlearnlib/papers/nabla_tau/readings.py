@@ -77,17 +77,17 @@ def _wrong_way(session) -> str:
     runs = focus(session, session.frame())
     start, goal = (runs[runs.method == m].set_index("seed").loss_forget for m in ("original", "retrain"))
     parts, told = [], []
-    for weight, part in mine.groupby("hp_retain_weight", sort=False):
+    for (weight, part), push in zip(mine.groupby("hp_retain_weight", sort=False), ("as tuned", "pushed harder"), strict=False):
         end = part.set_index("seed").loss_forget
         beyond = int((end > goal.loc[end.index]).sum())
         told.append((int(((end - start).abs() > MOVED).sum()), beyond))
-        parts.append(f"retain weight {weight:g}: forget loss {interval(end).text(2, 1)} (against the original: "
+        parts.append(f"NegGrad+ {push} (retain weight {weight:g}): forget loss {interval(end).text(2, 1)} (against the original: "
                      f"**{comparison(interval(end - start))}**; above retrained in **{beyond} of {len(end)}** seeds), "
                      f"test accuracy {interval(part.acc_test).text()} %")
     nabla = ends[ends.method == "nabla_tau"]
     mine = nabla.set_index("seed").loss_forget
     against = interval(mine - goal.loc[mine.index])
-    return ("NegGrad+ with " + "; with ".join(parts) + f". ∇τ: {interval(mine).text(2, 1)} and {interval(nabla.acc_test).text()} %; its "
+    return ("; ".join(parts) + f". ∇τ: {interval(mine).text(2, 1)} and {interval(nabla.acc_test).text()} %; its "
             f"loss against retrained: **{comparison(against)}** ({against.text(2, 1)} nats). Original: {interval(start).text(2, 1)} and "
             f"{of_method(runs, 'original', 'acc_test')} %; retrained: {interval(goal).text(2, 1)} and "
             f"{of_method(runs, 'retrain', 'acc_test')} %." + _as_expected(told))
@@ -98,8 +98,9 @@ def _as_expected(told: list[tuple[int, int]]) -> str:
     if len(told) < 2:
         return ""
     (moved, _), (_, off) = told[:2]
-    return (f" As expected? The first does nothing: **{f'no, in {moved} of the seeds it does' if moved else 'yes'}** (more than {MOVED:g} "
-            f"nats); the second takes off in some seeds: **{'yes' if off else 'no'}**.")
+    nothing = f"no, in {moved} of the seeds the loss moves" if moved else "yes"
+    return (f" As expected? The first does nothing: **{nothing}** (by more than {MOVED:g} nats); the second takes "
+            f"off in some seeds: **{'yes' if off else 'no'}**.")
 
 
 def _inside(session) -> str:
