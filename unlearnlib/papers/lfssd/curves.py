@@ -7,11 +7,17 @@ import pandas as pd
 from .claims import with_paper_metrics
 
 
-def curve(session, scenario: str) -> pd.DataFrame:
-    """Rows of LFSSD's alpha study in a scenario: official batch reduction, lambda 1."""
+def swept(session, scenario: str) -> pd.DataFrame:
+    """Rows of the alpha study in a scenario: official batch reduction, every method and lambda."""
     rows = session.rows("alpha")
-    rows = rows[(rows.scenario == scenario) & (rows.method == "lfssd") & (rows.lam == 1)]
+    rows = rows[rows.scenario == scenario]
     return rows[rows.hp_reduction.isna()] if "hp_reduction" in rows else rows
+
+
+def curve(session, scenario: str) -> pd.DataFrame:
+    """Those of LFSSD at lambda 1."""
+    rows = swept(session, scenario)
+    return rows[(rows.method == "lfssd") & (rows.lam == 1)]
 
 
 def window(session, scenario: str, points: float = 0.02) -> list[float]:

@@ -12,7 +12,7 @@ from .. import NotAvailable, prose
 from ..prose import of_method
 from . import text
 from .claims import FORGOTTEN, with_paper_metrics
-from .curves import curve
+from .curves import alphas_in_words, curve, swept
 
 THIRD_PARTY = "UnAct"       # whose values stand in published.csv
 
@@ -89,18 +89,18 @@ def cost(session) -> Markdown:
 
 
 def third_party(session) -> Markdown:
-    """SSD and LFSSD at a third party's own alpha and lambda beside its value; and up to which alpha they come near it."""
+    """SSD and LFSSD at a third party's own alpha and lambda beside its value; and the alphas at which they come near it."""
     f, n, parts, gaps = text.focus(session), session.settings["seeds"], [], []
+    ours = swept(session, session.settings["focus"]).groupby(["method", "lam", "alpha"]).D_f.mean()
     for known in _published(session, "unlearn").itertuples():
         if known.metric != "D_f" or pd.isna(known.alpha):
             continue
-        wanted = known.value / 100
-        left = _swept(session, known.method, known.alpha, known.lam).D_f
-        near = [a for a in session.settings["alphas"] if abs(_swept(session, known.method, a, known.lam).D_f - wanted) <= FORGOTTEN]
-        word = "as published" if abs(left - wanted) <= FORGOTTEN else "not reproduced"
+        left = ours[known.method, known.lam]
+        near = (left - known.value / 100).abs() <= FORGOTTEN
+        word = "as published" if near[known.alpha] else "not reproduced"
         parts.append(f"{label(known.method)} at {THIRD_PARTY}'s alpha {known.alpha:g} and lambda {known.lam:g} leaves acc D_f "
-                     f"{100 * left:.1f} % ({THIRD_PARTY}: {known.value:g}): **{word}{', at one seed' if n == 1 else ''}**; within "
-                     f"{100 * FORGOTTEN:g} points of it at {f'alpha up to {max(near):g}' if near else 'no alpha'}.")
+                     f"{100 * left[known.alpha]:.1f} % ({THIRD_PARTY}: {known.value:g}): **{word}{', at one seed' if n == 1 else ''}**; "
+                     f"alphas within {100 * FORGOTTEN:g} points of it: {alphas_in_words(list(left.index[near]))}.")
     for name in [m for m in f.method.unique() if m in ("finetune", "bad_teacher", "ssd", "lfssd")]:
         gaps.append(f"{label(name)} {' / '.join(paired(f, m, name, 'retrain').text() for m in ('D_f', 'D_r', 'MIA'))}")
     return Markdown(f"*We measured* (n = {n}): {' '.join(parts)} In the table, minus retrained, in points of acc D_f / acc D_r / MIA: "
@@ -114,31 +114,29 @@ def _published(session, study: str) -> pd.DataFrame:
     return known[(known.scenario == focus) & (known.data == session.settings["scenarios"][focus])]
 
 
-def _swept(session, method: str, alpha: float, lam: float) -> pd.Series:
-    """Mean accuracies of the alpha study at one setting, gradients of batches; NaN where it was not run."""
-    rows = session.rows("alpha")
-    rows = rows[(rows.scenario == session.settings["focus"]) & (rows.method == method) & (rows.alpha == alpha) & (rows.lam == lam)]
-    return (rows[rows.hp_reduction.isna()] if "hp_reduction" in rows else rows)[["D_r", "D_f"]].mean()
+def _both(session) -> pd.DataFrame:
+    """D_r and D_f by alpha, ours with the ending _ours: LFSSD at lambda 1 and equal batch size; only alphas that both have."""
+    known = _published(session, "alpha").pivot(index="alpha", columns="metric", values="value") / 100
+    ours = curve(session, session.settings["focus"]).groupby("alpha")[["D_r", "D_f"]].mean()
+    return known.join(ours.add_suffix("_ours"), how="inner")
 
 
 def sweep(session) -> Table:
     """LFSSD at equal alpha, lambda and batch size: a third party's curve beside ours."""
-    known = _published(session, "alpha").pivot_table(index=["alpha", "lam"], columns="metric", values="value").reset_index()
-    ours = [_swept(session, "lfssd", r.alpha, r.lam) for r in known.itertuples()]
-    return Table(pd.DataFrame({"alpha": [f"{alpha:g}" for alpha in known.alpha],
-                               f"{THIRD_PARTY}, lambda 1: acc D_r / D_f (%)": [f"{r.D_r:g} / {r.D_f:g}" for r in known.itertuples()],
-                               "ours, lambda 1: acc D_r / D_f (%)": [f"{100 * o.D_r:.1f} / {100 * o.D_f:.1f}" for o in ours]}))
+    return Table(pd.DataFrame([{"alpha": f"{r.Index:g}",
+                                f"{THIRD_PARTY}, lambda 1: acc D_r / D_f (%)": f"{100 * r.D_r:g} / {100 * r.D_f:g}",
+                                "ours, lambda 1: acc D_r / D_f (%)": f"{100 * r.D_r_ours:.1f} / {100 * r.D_f_ours:.1f}"}
+                               for r in _both(session).itertuples()]))
 
 
 def behind(session) -> Markdown:
     """Candidate reasons for what differs from the third party's curve, each with what the records say of it."""
-    known = _published(session, "alpha")
-    theirs = known[known.metric == "D_f"].set_index("alpha").value / 100
-    ours = pd.Series({alpha: _swept(session, "lfssd", alpha, 1).D_f for alpha in theirs.index})
-    before = text.focus(session).groupby("method").D_f.mean()["original"]
-    more = theirs.index[ours / before > theirs / theirs.max() + FORGOTTEN]      # at the largest alpha nothing is selected
-    out = [f"*alpha*: at equal alpha more of the class is left in our network at {', '.join(f'{a:g}' for a in more) or 'none'}, "
-           f"as a share of what it knew, so it is {'not alpha alone' if len(more) else 'alpha alone'}"]
+    both, known = _both(session), _published(session, "unlearn")
+    theirs = known[(known.method == "original") & (known.metric == "D_f")].value.iloc[0] / 100
+    ours = text.focus(session).groupby("method").D_f.mean()["original"]
+    more = both.index[both.D_f_ours / ours > both.D_f / theirs + FORGOTTEN]
+    out = [f"*alpha*: at equal alpha more of the class is left in our network at {', '.join(f'{a:g}' for a in more) or 'none'}, as a share "
+           f"of what it knew, so {'it is not alpha alone' if len(more) else 'alpha may be all'}"]
     try:
         rows = session.rows("sensitivity")
         rows = rows[(rows.method == "lfssd") & (rows.order == "shuffled") & (rows.batch_size == rows.hp_batch_size)]
